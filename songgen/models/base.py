@@ -1,0 +1,112 @@
+"""The seam between the engine and a model family: three verbs and the types that pass between them.
+
+A family turns checked requests into conditions, conditions into drafts (what its language model wrote) and
+drafts into songs. The engine above knows nothing of tokens or of music; a family knows nothing of files.
+
+Shape legend for the whole package: B rows, K codebooks, T frames, S positions (prefix + delayed frames),
+L text length, D width, H heads, E head width, V vocabulary, Z latent channels, C audio channels, N samples,
+W window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+
+from songgen.audio import Audio
+from songgen.linter import TextRules
+from songgen.requests import SongRequest
+from songgen.runtime.sampling import Sampling
+
+StopReason = Literal["eos", "length"]
+
+
+class Conditions(Protocol):
+    """What a family's language model is told about one song; opaque to everything above the family."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One song to make.
+
+    Args:
+        name: file stem of the song, unique in a run (`<idx>`, or `<idx>_s<i>` when a request asks for several).
+        request: the checked request, its lyrics already as the model shall get them.
+        seed: 0 ... 2**63 - 1; decides every random number of this song.
+        sampling: how tokens are chosen, the request's overrides already applied.
+        max_seconds: longest song allowed, None for the model's own limit.
+        conditions: what `SongModel.condition` made of the request.
+    """
+
+    name: str
+    request: SongRequest
+    seed: int
+    sampling: Sampling
+    max_seconds: float | None = None
+    conditions: Any = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the language model wrote for a job; can be saved and rendered later.
+
+    Args:
+        tokens: `[K, T]` int64 on the CPU, trimmed at the end of the song.
+        stopped: `eos` if the model ended the song itself, `length` if it ran into the limit.
+        seconds: wall time from the job's entry into a slot to its last token.
+    """
+
+    job: Job
+    tokens: torch.Tensor
+    stopped: StopReason
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Song:
+    """A rendered draft: one `Audio` per stem (`mixed`, `vocal`, `bgm`), in the order they are to be written."""
+
+    draft: Draft
+    stems: dict[str, Audio] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Report(Protocol):
+    """Called by a model as a job advances: stage (`compose`, `render`), job name, fraction done in 0 ... 1."""
+
+    def __call__(self, stage: str, name: str, fraction: float) -> None: ...
+
+
+def ignore_progress(stage: str, name: str, fraction: float) -> None:
+    """A `Report` for callers that show nothing."""
+
+
+class SongModel(Protocol):
+    """A loaded checkpoint of some family."""
+
+    name: str
+    sample_rate: int
+    max_seconds: float
+
+    @property
+    def identity(self) -> str:
+        """Hex digest that changes when the checkpoint's files change; part of a song's resume hash."""
+
+    @property
+    def text_rules(self) -> TextRules:
+        """What the linter has to know of this model's text: version, limits, token counter."""
+
+    def condition(self, request: SongRequest) -> Conditions:
+        """Turn one request into conditions. Raises ValueError naming what the model cannot take."""
+
+    def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
+        """Write tokens for the jobs, several at once; drafts come in the order they end."""
+
+    def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
+        """Decode drafts to audio, the stems that each request's generate type asks for."""
+
+    def release(self, stage: Literal["compose", "render"]) -> None:
+        """Free what only this stage needs (low-memory mode); it is loaded again when next used."""

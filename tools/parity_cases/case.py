@@ -1,0 +1,110 @@
+"""A case folder, and one comparison of a tensor with its recorded value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+class Case:
+    """A recorded case: `meta` is its case.json, tensors are read when first asked for, float16 as float32."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
+        path = folder / "case.json"
+        self.meta: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        if not self.meta and (folder / "expected.json").is_file():
+            self.meta = {"kind": "tokenization"}
+        if "kind" not in self.meta:
+            raise FileNotFoundError(f"{folder}: no case.json with a 'kind'")
+
+    @property
+    def kind(self) -> str:
+        """The name of the runner, such as `lm_greedy`."""
+        return str(self.meta["kind"])
+
+    @property
+    def subs(self) -> Mapping[str, Mapping[str, Any]]:
+        """The sub-cases; their tensors are named `<sub>.<name>`."""
+        subs: Mapping[str, Mapping[str, Any]] = self.meta.get("sub", {})
+        return subs
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """All tensors of `<name>.safetensors`. float16 is storage only: returned as float32."""
+        path = self.folder / f"{name}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing")
+        tensors = load_file(path)
+        return {key: value.float() if value.dtype == torch.float16 else value for key, value in tensors.items()}
+
+    @cached_property
+    def inputs(self) -> dict[str, Tensor]:
+        """Tensors of inputs.safetensors."""
+        return self.tensors("inputs")
+
+    @cached_property
+    def expected(self) -> dict[str, Tensor]:
+        """Tensors of expected.safetensors."""
+        return self.tensors("expected")
+
+    def expected_of(self, sub: str) -> dict[str, Tensor]:
+        """The recorded tensors of one sub-case, by name without the prefix."""
+        return {key[len(sub) + 1 :]: value for key, value in self.expected.items() if key.startswith(sub + ".")}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Args:
+        name: tensor name.
+        max_abs: largest absolute error (for integers: number of unequal entries).
+        max_rel: max_abs over the largest absolute expected value.
+        tolerance: largest allowed max_rel; None means equality.
+        note: said behind the line, such as a wrong shape.
+    """
+
+    name: str
+    max_abs: float
+    max_rel: float
+    tolerance: float | None
+    ok: bool
+    note: str = ""
+
+    def line(self) -> str:
+        """One line of the report."""
+        limit = "equal" if self.tolerance is None else f"{self.tolerance:.0e}"
+        verdict = "ok" if self.ok else "FAIL"
+        return f"{verdict:4} {self.name:48} abs {self.max_abs:.2e}  rel {self.max_rel:.2e}  ({limit}) {self.note}".rstrip()
+
+
+def compare(name: str, got: Tensor, expected: Tensor, tolerance: float | None = None) -> Check:
+    """Compare with a recorded tensor: floats by relative maximum error, integers (tolerance None) for equality.
+
+    Infinities must stand in the same places and are then left out.
+    """
+    got = got.detach().cpu()
+    if got.shape != expected.shape:
+        note = f"shape {list(got.shape)}, recorded {list(expected.shape)}"
+        return Check(name, float("inf"), float("inf"), tolerance, False, note)
+    if tolerance is None:
+        unequal = int((got != expected).sum())
+        return Check(name, unequal, unequal / max(1, expected.numel()), None, unequal == 0)
+    finite = expected.isfinite()
+    if not torch.equal(got.isfinite(), finite):
+        return Check(name, float("inf"), float("inf"), tolerance, False, "infinities in other places")
+    difference = (got.double() - expected.double())[finite].abs()
+    max_abs = float(difference.max()) if difference.numel() else 0.0
+    scale = float(expected[finite].double().abs().max()) if difference.numel() else 0.0
+    max_rel = max_abs / scale if scale > 0 else max_abs
+    return Check(name, max_abs, max_rel, tolerance, max_rel <= tolerance)
