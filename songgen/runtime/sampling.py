@@ -1,8 +1,18 @@
-"""Sampling settings and the arithmetic that turns logits into tokens."""
+"""Sampling settings and the arithmetic that turns logits into tokens.
+
+Every function works row by row on static shapes and never waits for the device. The rules are those of the
+published system, peculiarities included: codebooks above the first are argmax under top-k, and the repetition
+penalty divides negative logits too.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -10,12 +20,15 @@ class Sampling:
     """How tokens are chosen.
 
     Args:
-        temperature: > 0; 0 means argmax.
+        temperature: >= 0; 0 means argmax.
         top_k: keep the k most likely ids of codebook 0 (ties kept), the others being argmax; 0 keeps all ids.
-        top_p: nucleus sampling of all codebooks when > 0; wins over top_k.
+        top_p: nucleus sampling of all codebooks when > 0, at most 1; wins over top_k.
         cfg_coef: guidance, logits = null + (conditional - null) * cfg_coef.
-        penalty: ids seen in the window have their logit divided by this.
+        penalty: > 0; ids seen in the window have their logit divided by this.
         window: columns that the repetition penalty looks back, >= 0.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     temperature: float = 0.8
@@ -24,3 +37,128 @@ class Sampling:
     cfg_coef: float = 1.5
     penalty: float = 1.1
     window: int = 50
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "temperature": (self.temperature >= 0, "0 (argmax) or more"),
+            "top_k": (self.top_k >= 0, "0 (off) or more"),
+            "top_p": (0 <= self.top_p <= 1, "0 (off) to 1"),
+            "cfg_coef": (True, "a finite number"),
+            "penalty": (self.penalty > 0, "more than 0"),
+            "window": (self.window >= 0, "0 or more"),
+        }
+        for name, (is_fine, allowed) in ranges.items():
+            value = getattr(self, name)
+            if not (is_fine and math.isfinite(value)):
+                raise ValueError(f"sampling.{name} is {value}; it must be {allowed}")
+
+
+@dataclass(frozen=True)
+class SamplingRows:
+    """The settings of B songs as tensors, each `[B]`, and what the host knows of them as a whole.
+
+    Args:
+        longest_window: the largest window of all songs.
+        has_nucleus: whether any song uses top-p.
+    """
+
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    cfg_coef: Tensor
+    penalty: Tensor
+    window: Tensor
+    longest_window: int
+    has_nucleus: bool
+
+    @classmethod
+    def of(cls, songs: Sequence[Sampling], device: torch.device) -> SamplingRows:
+        """Gather the settings of B songs."""
+
+        def column(name: str, dtype: torch.dtype) -> Tensor:
+            return torch.tensor([getattr(song, name) for song in songs], dtype=dtype, device=device)
+
+        return cls(
+            temperature=column("temperature", torch.float32),
+            top_k=column("top_k", torch.int64),
+            top_p=column("top_p", torch.float32),
+            cfg_coef=column("cfg_coef", torch.float32),
+            penalty=column("penalty", torch.float32),
+            window=column("window", torch.int64),
+            longest_window=max(song.window for song in songs),
+            has_nucleus=any(song.top_p > 0 for song in songs),
+        )
+
+
+def guide(conditional_BKV: Tensor, null_BKV: Tensor, cfg_coef_B: Tensor) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598): null + (conditional - null) *
+    coef."""
+    return null_BKV + (conditional_BKV - null_BKV) * cfg_coef_B[:, None, None]
+
+
+def penalize(logits_BKV: Tensor, recent_BKW: Tensor, penalty_B: Tensor) -> Tensor:
+    """Divide the logit of every id that occurs in the recent columns of its codebook.
+
+    As published: by presence, not by count; negative logits are divided too; ids from V - 1 on (EOS, SPECIAL)
+    are exempt.
+
+    Args:
+        recent_BKW: int64 ids, any id >= V - 1 standing for none.
+    """
+    num_codes = logits_BKV.shape[-1] - 1
+    seen = torch.zeros_like(logits_BKV, dtype=torch.bool).scatter_(-1, recent_BKW.clamp(max=num_codes), True)
+    seen[..., num_codes] = False
+    return torch.where(seen, logits_BKV / penalty_B[:, None, None], logits_BKV)
+
+
+def kept_probabilities(logits_BKV: Tensor, rows: SamplingRows) -> Tensor:
+    """The distribution that a token is drawn from, `[B, K, V]` in vocabulary order, each row summing to 1.
+
+    top_p > 0: in every codebook, the sorted ids while the mass before them is <= top_p. Otherwise top_k > 0:
+    ids at least as likely as the k-th of codebook 0, and as the first of the others. Otherwise all ids.
+    """
+    temperature = torch.where(rows.temperature > 0, rows.temperature, 1.0)
+    probabilities = (logits_BKV / temperature[:, None, None]).softmax(-1)
+    kept = probabilities * _within_top_k(probabilities, rows)
+    if rows.has_nucleus:
+        nucleus = probabilities * _within_top_p(probabilities, rows)
+        kept = torch.where(rows.top_p[:, None, None] > 0, nucleus, kept)
+    return kept / kept.sum(-1, keepdim=True)
+
+
+def _within_top_k(probabilities_BKV: Tensor, rows: SamplingRows) -> Tensor:
+    size = probabilities_BKV.shape[-1]
+    first_BV = probabilities_BKV[:, 0]
+    ranked_BV = first_BV.sort(-1, descending=True).values
+    is_on_B1 = (rows.top_k > 0)[:, None]
+    kth_B1 = ranked_BV.gather(1, (rows.top_k.clamp(1, size) - 1)[:, None])
+    threshold_first = torch.where(is_on_B1, kth_B1, 0.0)[:, None]
+    threshold_others = torch.where(is_on_B1[:, None], probabilities_BKV[:, 1:].amax(-1, keepdim=True), 0.0)
+    return probabilities_BKV >= torch.cat([threshold_first, threshold_others], dim=1)
+
+
+def _within_top_p(probabilities_BKV: Tensor, rows: SamplingRows) -> Tensor:
+    ranked, order = probabilities_BKV.sort(-1, descending=True)
+    before = ranked.cumsum(-1) - ranked
+    return torch.zeros_like(ranked, dtype=torch.bool).scatter_(-1, order, before <= rows.top_p[:, None, None])
+
+
+def draw(probabilities_BKV: Tensor, uniforms_BK: Tensor) -> Tensor:
+    """Inverse-CDF sampling: the first id whose cumulative mass exceeds the uniform number.
+
+    Args:
+        uniforms_BK: float64 in 0 <= u < 1.
+
+    Returns:
+        int64 `[B, K]`; never an id of zero probability.
+    """
+    cumulative = probabilities_BKV.double().cumsum(-1)
+    total = cumulative[..., -1]
+    target = torch.minimum(uniforms_BK * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
+
+
+def choose(logits_BKV: Tensor, uniforms_BK: Tensor, rows: SamplingRows) -> Tensor:
+    """One token per song and codebook: drawn, or argmax where the temperature is 0; int64 `[B, K]`."""
+    drawn = draw(kept_probabilities(logits_BKV, rows), uniforms_BK)
+    return torch.where(rows.temperature[:, None] > 0, drawn, logits_BKV.argmax(-1))

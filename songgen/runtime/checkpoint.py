@@ -1,0 +1,119 @@
+"""Reading weight files and filling modules with them, strictly.
+
+Modules are built without memory on the meta device and then take the tensors of the file; a missing, extra or
+misshapen tensor is an error that lists names. Pickled files are opened with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+LFS_HEADER = b"version https://git-lfs"
+NAMES_SHOWN = 8
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors file or of a PyTorch pickle (flat, or under `state_dict`), on the CPU.
+
+    Pickles are memory-mapped where their format allows.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a weight file: a Git-LFS pointer, a cut-off download, or other content than tensors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with path.open("rb") as file:
+        head = file.read(len(LFS_HEADER))
+    if head == LFS_HEADER:
+        raise ValueError(f"{path}: a Git-LFS pointer, not the weights; fetch the file itself")
+    if not head:
+        raise ValueError(f"{path}: an empty file")
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else _flat(_unpickle(path), path)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _flat(content: object, path: Path) -> dict[str, Tensor]:
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not a table of tensors")
+    tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path}: holds no tensors")
+    return tensors
+
+
+def build(make: Callable[[], Module]) -> Module:
+    """Build a module without memory, on the meta device."""
+    with torch.device("meta"):
+        return make()
+
+
+def load_strictly(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: Path | str,
+    is_unused: Callable[[str], bool] = lambda name: False,
+    optional: Iterable[str] = (),
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Give a module built by `build` its weights, in place.
+
+    Args:
+        tensors: the file's content; floating tensors are cast to `dtype` one by one.
+        source: named in errors.
+        is_unused: tells of a name in the file that inference does not use; it is left out.
+        optional: names that the file may lack; the module keeps what it has (never a parameter on meta).
+
+    Raises:
+        ValueError: names missing, left over, or of another shape.
+    """
+    wanted = module.state_dict()
+    given = {name: tensor for name, tensor in tensors.items() if name in wanted or not is_unused(name)}
+    missing = [name for name in wanted if name not in given and name not in set(optional)]
+    extra = [name for name in given if name not in wanted]
+    misshapen = [
+        f"{name} is {list(given[name].shape)}, must be {list(wanted[name].shape)}"
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:NAMES_SHOWN])}{', ...' if len(names) > NAMES_SHOWN else ''}"
+        for what, names in (("missing", missing), ("unknown", extra), ("of another shape", misshapen))
+        if names
+    ]
+    if problems:
+        raise ValueError(f"{source}: these weights do not fit the model: {'; '.join(problems)}")
+    placed = {name: _place(given[name], dtype, device) for name in wanted if name in given}
+    module.load_state_dict(placed, strict=False, assign=True)
+    module.requires_grad_(False).eval()
+
+
+def _place(tensor: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.to(device)
+    return tensor.to(device=device, dtype=dtype)

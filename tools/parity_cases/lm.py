@@ -1,0 +1,203 @@
+"""The language model's cases: pattern, lm_prefill, lm_greedy, sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parity_cases.case import Case, Check, compare
+from songgen.models.levo.checkpoint import DESCRIPTION_TABLE, LM_PREFIX, build_lelm
+from songgen.models.levo.compose import LelmSlots, layout_of
+from songgen.models.levo.condition import TextConditioner
+from songgen.models.levo.conditions import LevoConditions, fit_prompt
+from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.lelm import LeLM
+from songgen.models.levo.pattern import frame_mask, from_sequence, to_sequence, trim
+from songgen.models.levo.text import null_description, pad_pair
+from songgen.runtime.decode import MIN_SLOTS, SlotDecoder, Task
+from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, kept_probabilities, penalize
+
+LOGITS = 2e-5
+PROBABILITIES = 1e-5
+
+
+@dataclass(frozen=True)
+class Model:
+    """A language model of a case folder."""
+
+    config: LevoConfig
+    lelm: LeLM
+    text: TextConditioner
+
+    @classmethod
+    def load(cls, folder: Path, weights: dict[str, Tensor]) -> Model:
+        """Build from the folder's config.yaml and tokenizer."""
+        config = read_config(folder / "config.yaml", search=[folder])
+        tensors = {name.removeprefix(LM_PREFIX): tensor for name, tensor in weights.items()}
+        device = torch.device("cpu")
+        lelm = build_lelm(config, tensors, source=folder, dtype=torch.float32, device=device)
+        tokenizer = folder / config.files.tokenizer
+        text = TextConditioner.load(config, tokenizer, tensors[DESCRIPTION_TABLE].shape[0])
+        return cls(config, lelm, text)
+
+    def conditions(self, sub: dict[str, Any], prompt: Tensor | None) -> LevoConditions:
+        """Conditions of a sub-case, whose texts are as the model gets them."""
+        prompt_KP = None if prompt is None else prompt[0]
+        return self.text.of_model_text(sub["lyric"], sub["description"], prompt_KP=prompt_KP)
+
+    def decode(
+        self, conditions: LevoConditions, sampling: Sampling, steps: list[Tensor] | None = None
+    ) -> Tensor:
+        """All columns of one song, run to its published end, as codes `[K, T]`."""
+        decoder: SlotDecoder[int] = SlotDecoder(
+            LelmSlots(self.lelm, MIN_SLOTS),
+            layout_of(self.config),
+            MIN_SLOTS,
+            device=torch.device("cpu"),
+            stop_early=False,
+            on_logits=None if steps is None else lambda logits: steps.append(logits[0].clone()),
+        )
+        task = Task(0, conditions, conditions.banned, self.config.max_frames, sampling, seed=0)
+        (decoded,) = decoder.run(iter([task]))
+        return from_sequence(decoded.columns, self.config.delays)
+
+
+def run_prefill(case: Case) -> Iterator[Check]:
+    """Texts to ids to prefix to logits."""
+    model = Model.load(case.folder, case.tensors("weights"))
+    for name, sub in case.subs.items():
+        got = prefill_tensors(
+            model, dict(sub), case.inputs.get(f"{name}.prompt"), case.inputs[f"{name}.codes"][0]
+        )
+        yield compare(f"{name}.sequence", got["sequence"], case.inputs[f"{name}.sequence"])
+        for key, expected in case.expected_of(name).items():
+            yield compare(
+                f"{name}.{key}", got[key], expected, LOGITS if expected.is_floating_point() else None
+            )
+
+
+def prefill_tensors(
+    model: Model, sub: dict[str, Any], prompt: Tensor | None, codes_KT: Tensor
+) -> dict[str, Tensor]:
+    """Everything that a prefill case may record of one sub-case."""
+    config, lelm = model.config, model.lelm
+    conditions = model.conditions(sub, prompt)
+    embedded = lelm.condition_provider.embed(conditions)
+    prefix, prefix_sub = lelm.condition_provider.prefix(conditions)
+    sequence_KS = to_sequence(codes_KT, config.delays, config.special)
+    first, second = lelm.embed_codes(sequence_KS.expand(2, -1, -1))
+    length = prefix.shape[1] + first.shape[1]
+    state = lelm.new_state(2, max(length, config.capacity))
+    out = lelm.prompt(torch.cat([prefix, first], 1), torch.cat([prefix_sub, second], 1), state)
+    logits_BKSV = out.logits[:, :, prefix.shape[1] :]
+    last = guide(logits_BKSV[:1, :, -1], logits_BKSV[1:, :, -1], torch.tensor([config.cfg_coef]))[0]
+    return {
+        **raw_ids("description", model.text.lyrics, sub["lyric"], None),
+        **raw_ids(
+            "type_info",
+            model.text.descriptions,
+            sub["description"],
+            null_description(sub["description"], model.text.version),
+        ),
+        "sequence": sequence_KS[None],
+        "description.ids": conditions.lyric_ids,
+        "description.structure_rows": conditions.structure_rows,
+        "description.emb": embedded["description"][0],
+        "type_info.ids": conditions.description_ids,
+        "type_info.emb": embedded["type_info"][0],
+        "qt": fit_prompt(None if prompt is None else prompt[0], config)[None],
+        "prompt_emb1": embedded["prompt_audio"][0],
+        "prompt_emb2": embedded["prompt_audio"][1],
+        "prefix1": prefix,
+        "prefix2_premlp": prefix_sub,
+        "t1_hidden": out.hidden,
+        "t2_in": out.bridged,
+        "t2_hidden": out.hidden_sub,
+        "logits": logits_BKSV,
+        "cfg_logits_last": last,
+    }
+
+
+def raw_ids(name: str, tokenizer: Any, text: str | None, null: str | None) -> dict[str, Tensor]:
+    """Ids of a text and its null text padded to the longer one only, and where they are no padding."""
+    rows = [tokenizer.encode(text), tokenizer.encode(null)]
+    ids = pad_pair(rows[0], rows[1], None, tokenizer.pad_id)
+    places = torch.arange(ids.shape[1])
+    mask = torch.stack([places < len(row) for row in rows]).long()
+    return {f"{name}.raw_ids": ids, f"{name}.raw_mask": mask}
+
+
+def run_greedy(case: Case) -> Iterator[Check]:
+    """Whole greedy songs, step by step."""
+    models: dict[str, Model] = {}
+    for name, sub in case.subs.items():
+        overlay = str(sub.get("weights", "weights.safetensors")).removesuffix(".safetensors")
+        if overlay not in models:
+            models[overlay] = Model.load(case.folder, case.tensors("weights") | case.tensors(overlay))
+        model, expected = models[overlay], case.expected_of(name)
+        conditions = model.conditions(dict(sub), case.inputs.get(f"{name}.prompt"))
+        steps: list[Tensor] = []
+        sampling = Sampling(
+            temperature=0, cfg_coef=case.meta.get("cfg_coef", 1.5), window=sub.get("record_window", 50)
+        )
+        out_KT = model.decode(conditions, sampling, steps)
+        tokens_KT, _ = trim(out_KT, model.config.eos)
+        got = {"out": out_KT[None], "tokens": tokens_KT[None]}
+        for key, value in expected.items():
+            if key == "step_logits":
+                yield compare(f"{name}.{key}", torch.stack(steps[: len(value)]), value, LOGITS)
+            else:
+                yield compare(f"{name}.{key}", got[key], value)
+
+
+def run_sampling(case: Case) -> Iterator[Check]:
+    """Logits and history to the distribution that tokens are drawn from."""
+    tensors = case.expected
+    for sub in case.meta["cases"]:
+        logits = tensors[f"logits.{sub['logits']}"][:, :, 0]
+        settings = Sampling(
+            temperature=sub["temp"] if sub["use_sampling"] else 0.0,
+            top_k=sub["top_k"],
+            top_p=sub["top_p"],
+            cfg_coef=sub["cfg_coef"],
+            window=sub["window"],
+        )
+        rows = SamplingRows.of([settings], logits.device)
+        guided = guide(logits[:1], logits[1:], rows.cfg_coef)
+        history = tensors.get(f"history.{sub['history']}")
+        if history is not None and history.shape[-1] and settings.window:
+            guided = penalize(guided, history[None, :, -settings.window :], rows.penalty)
+        if sub["ignore"] is not None:
+            guided[:, 0, tensors[f"ignore.{sub['ignore']}"]] = float("-inf")
+        name = f"{sub['result']}.{sub['id']}"
+        if sub["result"] == "argmax":
+            uniforms = torch.zeros(guided.shape[:2], dtype=torch.float64)
+            yield compare(name, choose(guided, uniforms, rows)[0], tensors[name])
+        else:
+            yield compare(name, kept_probabilities(guided, rows)[0], tensors[name], PROBABILITIES)
+
+
+def run_pattern(case: Case) -> Iterator[Check]:
+    """Codes to delayed columns and back."""
+    for number, sub in enumerate(case.meta["cases"]):
+        codes, delays, special = torch.tensor(sub["codes"]), sub["delays"], sub["special"]
+        sequence = to_sequence(codes, delays, special)
+        mask = frame_mask(sub["timesteps"], delays)
+        yield compare(f"{number}.sequence", sequence, torch.tensor(sub["sequence"]))
+        yield compare(f"{number}.mask", mask.long(), torch.tensor(sub["mask"]))
+        yield compare(f"{number}.reverted", from_sequence(sequence, delays), torch.tensor(sub["reverted"]))
+        got = torch.tensor([sequence.shape[1], 1 + min(delays)])
+        yield compare(
+            f"{number}.lengths", got, torch.tensor([sub["sequence_length"], sub["first_step_with_t0"]])
+        )
+        if "cut" in sub:
+            sequence[:, sub["cut"] :] = special
+            yield compare(f"{number}.cut_sequence", sequence, torch.tensor(sub["cut_sequence"]))
+            yield compare(
+                f"{number}.cut_reverted", from_sequence(sequence, delays), torch.tensor(sub["cut_reverted"])
+            )
