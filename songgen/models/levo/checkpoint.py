@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from songgen.models.levo.codec import CodecConfig, LevoCodec, ignored_shapes
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.lelm import LeLM
+from songgen.nn.oobleck import OobleckConfig, OobleckVAE
+from songgen.nn.weight_norm import fuse_weight_norm_
 from songgen.runtime.checkpoint import build, load_strictly, read_tensors
 
 LM_PREFIX = "audiolm."
@@ -20,6 +25,10 @@ UNUSED_IN_LM = re.compile(
     r"|out_norm\.(weight|bias)"
 )
 """Tensors of the published language models that inference never uses (out_norm's call is absent there)."""
+
+NOT_DECODE = re.compile(r"(bestrq|hubert)\.")
+"""Parts of the codec files that decoding never reads: the encode half, and a speech encoder of old
+releases."""
 
 DESCRIPTION_TABLE = "condition_provider.conditioners.type_info.output_proj.weight"
 LYRIC_TABLE = "condition_provider.conditioners.description.output_proj.weight"
@@ -65,3 +74,65 @@ def build_lelm(
         device=device,
     )
     return lelm
+
+
+@dataclass(frozen=True)
+class CodecParts:
+    """What rendering needs: the dual-track codec's decode half, and the VAE."""
+
+    codec: LevoCodec
+    vae: OobleckVAE
+
+
+def load_codec(
+    codec_file: Path,
+    vae_file: Path,
+    vae_config: OobleckConfig,
+    *,
+    num_heads: int | None,
+    device: torch.device,
+) -> CodecParts:
+    """Load codec and VAE in float32, weight norms fused.
+
+    Args:
+        num_heads: attention heads of the estimator, None for the published model's.
+
+    Raises:
+        ValueError: the files do not fit each other or the modules.
+    """
+    tensors = read_tensors(codec_file)
+    try:
+        config = CodecConfig.from_state_dict_shapes(
+            {name: tuple(tensor.shape) for name, tensor in tensors.items()}, num_heads
+        )
+    except ValueError as error:
+        raise ValueError(f"{codec_file}: {error}") from None
+    ignored = ignored_shapes(config)
+    codec, vae = build(lambda: LevoCodec(config)), build(lambda: OobleckVAE(vae_config))
+    load_strictly(
+        codec,
+        tensors,
+        source=codec_file,
+        is_unused=lambda name: name in ignored or NOT_DECODE.match(name) is not None,
+        dtype=torch.float32,
+        device=device,
+    )
+    load_strictly(vae, read_tensors(vae_file), source=vae_file, dtype=torch.float32, device=device)
+    for module in (codec, vae):
+        fuse_weight_norm_(module)
+    return CodecParts(codec, vae)
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a weight file, without reading the weights where its format allows.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_tensors`.
+    """
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            with safe_open(path, "pt") as file:
+                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
+    return {name: tuple(tensor.shape) for name, tensor in read_tensors(path).items()}

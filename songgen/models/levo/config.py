@@ -35,6 +35,8 @@ class LevoConfig:
         structure_tags: the structure tags in the order of their ids.
         cfg_coef: the published guidance.
         files: values of config.yaml that name files: tokenizer, VAE, codecs.
+        estimator_heads: attention heads of the codec's flow network, which no tensor shape tells; None for
+            the published one. Our own key `songgen.estimator_heads`, for checkpoints of other sizes.
     """
 
     width: int
@@ -57,6 +59,7 @@ class LevoConfig:
     structure_tags: tuple[str, ...]
     cfg_coef: float
     files: LevoFiles
+    estimator_heads: int | None = None
 
     @property
     def num_codebooks(self) -> int:
@@ -173,6 +176,7 @@ def _from_tree(tree: Mapping[str, Any]) -> LevoConfig:
             mixed_codec=_codec_path(tree.get("audio_tokenizer_checkpoint")),
             dual_codec=_codec_path(tree["audio_tokenizer_checkpoint_sep"]) or "",
         ),
+        estimator_heads=tree.get("songgen", {}).get("estimator_heads"),
     )
 
 
