@@ -255,7 +255,7 @@ class SlotDecoder(Generic[T_]):
             if self._on_progress is not None:
                 self._on_progress(run.task.label, 1.0 if is_done[slot] else run.steps / (run.num_columns - 1))
             if is_done[slot]:
-                columns = self._columns_BKS[slot, :, : run.num_columns].cpu()
+                columns = self._columns_BKS[slot, :, : run.num_columns].to("cpu", copy=True)
                 self._running[slot] = None
                 yield Decoded(run.task.label, columns, run.task.num_frames, time.perf_counter() - run.started)
 

@@ -20,12 +20,6 @@ from songgen.runtime.checkpoint import build, load_strictly, read_tensors
 
 LM_PREFIX = "audiolm."
 
-UNUSED_IN_LM = re.compile(
-    r"transformer2?\.model\.embed_tokens\.weight|transformer2\.lm_head\.weight|layer2_emb\.0\.weight"
-    r"|out_norm\.(weight|bias)"
-)
-"""Tensors of the published language models that inference never uses (out_norm's call is absent there)."""
-
 NOT_DECODE = re.compile(r"(bestrq|hubert)\.")
 """Parts of the codec files that decoding never reads: the encode half, and a speech encoder of old
 releases."""
@@ -44,6 +38,24 @@ def read_lm_tensors(path: Path) -> dict[str, Tensor]:
     if not prefixed:
         raise ValueError(f"{path}: no tensor is named {LM_PREFIX}...; is this a LeVo language model?")
     return {name.removeprefix(LM_PREFIX): tensor for name, tensor in prefixed.items()}
+
+
+def unused_lm_shapes(config: LevoConfig) -> dict[str, tuple[int, ...]]:
+    """Tensors of the published language models that inference never uses: they may be in a file, and are left
+    out.
+
+    Word embeddings of the text models that the transformers come from, the head of transformer 2, the
+    embedding of the mixed row in transformer 2's input, and a norm that is never called.
+    """
+    width, outputs = config.width, config.code_size + 1
+    return {
+        "transformer.model.embed_tokens.weight": (outputs, width),
+        "transformer2.model.embed_tokens.weight": (outputs, width),
+        "transformer2.lm_head.weight": (outputs, width),
+        "layer2_emb.0.weight": (outputs + 1, width),
+        "out_norm.weight": (width,),
+        "out_norm.bias": (width,),
+    }
 
 
 def table_rows(tensors: Mapping[str, Tensor], name: str, source: Path | str) -> int:
@@ -69,7 +81,7 @@ def build_lelm(
         lelm,
         tensors,
         source=source,
-        is_unused=lambda name: UNUSED_IN_LM.fullmatch(name) is not None,
+        is_unused=unused_lm_shapes(config).__contains__,
         dtype=dtype,
         device=device,
     )

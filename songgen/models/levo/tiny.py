@@ -1,4 +1,4 @@
-"""The built-in model `tiny`: seeded random weights, all parts small, in exactly the published layout and names.
+"""The built-in model `tiny`: seeded random weights, all parts small, in the published layout and names.
 
 It proves the road from lyrics to files and makes noise, not music. It is written to a cache folder when first
 asked for, and then loaded like any checkpoint.
@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from songgen.models.levo.checkpoint import LM_PREFIX
+from songgen.models.levo.checkpoint import LM_PREFIX, unused_lm_shapes
 from songgen.models.levo.codec import CodecConfig, LevoCodec, ignored_shapes
 from songgen.models.levo.config import LevoConfig, read_config
 from songgen.models.levo.lelm import LeLM
@@ -180,22 +180,13 @@ def _lm_tensors(config: LevoConfig) -> dict[str, Tensor]:
         lyric_rows=base + len(config.structure_tags),
         description_rows=base + len(DESCRIPTION_TOKENS_V2),
     )
-    width = config.width
-    _randomise_(lelm, lambda name: width**0.5 * 0.5 if "emb" in name or "output_proj" in name else 1.0)
+    _randomise_(lelm, lambda name: config.width**0.5 * 0.5 if "emb" in name or "output_proj" in name else 1.0)
     for head in (lelm.transformer.lm_head, *lelm.linears):
         assert isinstance(head, nn.Linear)
         head.weight.mul_(2.5)
         head.weight[config.eos] = 0  # a logit of 0 among many: songs seldom end by themselves
-    tensors = dict(lelm.state_dict())
-    tensors |= {
-        "transformer.model.embed_tokens.weight": torch.zeros(config.code_size + 1, width),
-        "transformer2.model.embed_tokens.weight": torch.zeros(config.code_size + 1, width),
-        "transformer2.lm_head.weight": torch.zeros(config.code_size + 1, width),
-        "layer2_emb.0.weight": torch.zeros(config.code_size + 2, width),
-        "out_norm.weight": torch.ones(width),
-        "out_norm.bias": torch.zeros(width),
-    }
-    return {LM_PREFIX + name: tensor for name, tensor in tensors.items()}
+    unused = {name: torch.zeros(shape) for name, shape in unused_lm_shapes(config).items()}
+    return {LM_PREFIX + name: tensor for name, tensor in (unused | lelm.state_dict()).items()}
 
 
 def _codec_tensors() -> dict[str, Tensor]:
