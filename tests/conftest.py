@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from songgen.models.levo.model import LevoModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -29,3 +33,19 @@ def parity_root() -> Path:
     if not root.is_dir():
         pytest.skip("needs the recorded cases in ../shared/parity")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in tiny checkpoint, made once for all tests. Do not change it: copy it."""
+    from songgen.models.levo.tiny import ensure_tiny
+
+    return ensure_tiny(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> LevoModel:
+    """The tiny model on the CPU in float32, one song at a time."""
+    from songgen.models.levo.model import load
+
+    return load(tiny_folder, device="cpu", dtype="fp32", memory="full")

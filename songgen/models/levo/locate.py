@@ -1,0 +1,121 @@
+"""Where a LeVo checkpoint's files are looked for, and what is said when one is not there.
+
+A checkpoint is a folder with the published config.yaml and its weights. The files that all checkpoints share
+(codec, VAE, tokenizer, separator, prompt library) lie in the published layout below some runtime folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG_NAME = "config.yaml"
+
+WEIGHT_NAMES = ("model.safetensors", "model.pt")
+"""In the order of preference."""
+
+LFS_POINTER_START = b"version https://git-lfs.github.com/spec/"
+
+LFS_POINTER_MAX_BYTES = 1024
+
+FETCH_RUNTIME = "songgen fetch runtime"
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """The files of one checkpoint: its folder, config.yaml, and the language model's weights."""
+
+    folder: Path
+    config: Path
+    weights: Path
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a config.yaml and language model weights."""
+    return (folder / CONFIG_NAME).is_file() and any((folder / name).is_file() for name in WEIGHT_NAMES)
+
+
+def find_checkpoint(folder: Path) -> CheckpointFiles:
+    """Find config.yaml and weights in a checkpoint's folder.
+
+    Raises:
+        FileNotFoundError: no such folder, or a file is missing in it.
+        ValueError: a file is only a Git-LFS pointer.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise FileNotFoundError(
+            f"{folder} is a file; name the folder that holds {CONFIG_NAME} and the weights"
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    config = folder / CONFIG_NAME
+    weights = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+    if weights is None or not config.is_file():
+        missing = CONFIG_NAME if weights else " or ".join(WEIGHT_NAMES)
+        there = ", ".join(sorted(item.name for item in folder.iterdir())[:20]) or "nothing"
+        raise FileNotFoundError(f"{folder} is no checkpoint: no {missing} in it (it holds {there})")
+    for path in (config, weights):
+        require_content(path)
+    return CheckpointFiles(folder, config, weights)
+
+
+def runtime_places(*, checkpoint: Path, runtime_dir: Path | None = None) -> tuple[Path, ...]:
+    """The folders in which runtime files are looked for, first to last, each once.
+
+    Args:
+        checkpoint: the checkpoint's folder.
+        runtime_dir: the folder that the user names, searched first.
+    """
+    folder = Path(checkpoint).absolute()
+    here = Path.cwd()
+    wanted = [folder, folder.parent, folder.parent / "runtime", folder.parent.parent, here, here / "runtime"]
+    if runtime_dir is not None:
+        wanted.insert(0, Path(runtime_dir).absolute())
+    return tuple(dict.fromkeys(wanted))
+
+
+def find_runtime_file(relative: str, *, checkpoint: Path, runtime_dir: Path | None = None) -> Path:
+    """Find a file or folder of the published runtime.
+
+    Args:
+        relative: path as config.yaml writes it, such as `./ckpt/vae/stable_audio_1920_vae.json` or
+            `third_party/Qwen2-7B`; an absolute path is taken as it is.
+        checkpoint: the checkpoint's folder.
+        runtime_dir: the folder that the user names, searched first.
+
+    Raises:
+        FileNotFoundError: it is nowhere; lists where it was looked for and the command that fetches it.
+        ValueError: what was found is only a Git-LFS pointer.
+    """
+    if runtime_dir is not None and not Path(runtime_dir).is_dir():
+        raise FileNotFoundError(f"runtime_dir={runtime_dir}: no such folder")
+    places = runtime_places(checkpoint=checkpoint, runtime_dir=runtime_dir)
+    for place in places:
+        path = place / relative
+        if path.exists():
+            require_content(path)
+            return path
+    looked = "".join(f"\n  {place}" for place in places)
+    raise FileNotFoundError(
+        f"{relative} was not found; it was looked for in{looked}\n"
+        f"Get the runtime files with `{FETCH_RUNTIME}`, or name their folder with runtime_dir=FOLDER"
+    )
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is the few lines that Git leaves where git-lfs was not installed."""
+    if not path.is_file() or path.stat().st_size > LFS_POINTER_MAX_BYTES:
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(LFS_POINTER_START)) == LFS_POINTER_START
+
+
+def require_content(path: Path) -> None:
+    """Refuse a Git-LFS pointer, or a folder that holds one, with the way out. Raises ValueError."""
+    for item in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if is_lfs_pointer(item):
+            raise ValueError(
+                f"{item} is a Git-LFS pointer, not the file: the repository was cloned without git-lfs. "
+                "Run `git lfs pull` in that clone, or download it with `songgen fetch`"
+            )
