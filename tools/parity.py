@@ -2,9 +2,10 @@
 
     python tools/parity.py CASE_DIR...
 
-Each CASE_DIR is one recorded case (`case.json` with a `kind`, tensors in safetensors files). Prints per tensor the
-largest absolute error, the largest error relative to the largest expected value, the tolerance, and ok or not.
-Exit status: 0 all within tolerance, 1 something out of tolerance, 2 a folder that could not be run.
+Each CASE_DIR is one recorded case (`case.json` with a `kind`, tensors in safetensors files). Prints per
+tensor the largest absolute error, the largest error relative to the largest expected value, the tolerance,
+and ok or not. Exit status: 0 all within tolerance, 1 something out of tolerance, 2 a folder that could not be
+run.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import torch
 from parity_cases import RUNNERS, Case, Check
 
 
-def run_case(case_dir: Path) -> list[Check]:
+def run_case(case_dir: Path, *, tokenizer: Path | None = None) -> list[Check]:
     """Run one case folder. Raises FileNotFoundError or ValueError if it is not a case that songgen knows."""
-    case = Case(case_dir)
+    case = Case(case_dir, tokenizer=tokenizer)
     if case.kind not in RUNNERS:
         raise ValueError(f"{case_dir}: unknown kind {case.kind!r}; known kinds: {', '.join(sorted(RUNNERS))}")
     with torch.inference_mode():
@@ -29,15 +30,25 @@ def run_case(case_dir: Path) -> list[Check]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the cases named on the command line and print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("case_dirs", nargs="+", type=Path, metavar="CASE_DIR")
-    parser.add_argument("--quiet", action="store_true", help="print only what is out of tolerance, and totals")
+    parser.add_argument(
+        "--quiet", action="store_true", help="print only what is out of tolerance, and totals"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="DIR",
+        help="the published Qwen2 vocabulary, for the tokenization case",
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(max(1, min(2, torch.get_num_threads())))
     status = 0
     for case_dir in args.case_dirs:
         try:
-            checks = run_case(case_dir)
+            checks = run_case(case_dir, tokenizer=args.tokenizer)
         except (FileNotFoundError, ValueError) as error:
             print(f"== {case_dir}: cannot run: {error}")
             status = 2

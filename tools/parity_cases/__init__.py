@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from parity_cases import lm
+from parity_cases import codec, encode, lm, tokenization
 from parity_cases.case import Case, Check
 
 Runner = Callable[[Case], Iterator[Check]]
 RUNNERS: dict[str, Runner] = {
+    "cfm": codec.run_cfm,
+    "code2sound": codec.run_code2sound,
+    "code2sound_prompt": encode.run_code2sound_prompt,
+    "demucs": encode.run_demucs,
+    "estimator": codec.run_estimator,
     "lm_greedy": lm.run_greedy,
     "lm_prefill": lm.run_prefill,
+    "musicfm": encode.run_musicfm,
     "pattern": lm.run_pattern,
+    "rvq": codec.run_rvq,
     "sampling": lm.run_sampling,
+    "tokenization": tokenization.run_tokenization,
+    "vae": codec.run_vae,
 }
 
 __all__ = ["RUNNERS", "Case", "Check", "Runner"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +16,14 @@ from torch import Tensor
 
 
 class Case:
-    """A recorded case: `meta` is its case.json, tensors are read when first asked for, float16 as float32."""
+    """A recorded case: `meta` is its case.json, tensors are read when first asked for, float16 as float32.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        tokenizer: folder with the published vocabulary, for cases whose own folder has none.
+    """
+
+    def __init__(self, folder: Path, *, tokenizer: Path | None = None) -> None:
+        self.folder, self.tokenizer = folder, tokenizer
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder")
         path = folder / "case.json"
@@ -45,7 +50,9 @@ class Case:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: missing")
         tensors = load_file(path)
-        return {key: value.float() if value.dtype == torch.float16 else value for key, value in tensors.items()}
+        return {
+            key: value.float() if value.dtype == torch.float16 else value for key, value in tensors.items()
+        }
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:
@@ -59,7 +66,9 @@ class Case:
 
     def expected_of(self, sub: str) -> dict[str, Tensor]:
         """The recorded tensors of one sub-case, by name without the prefix."""
-        return {key[len(sub) + 1 :]: value for key, value in self.expected.items() if key.startswith(sub + ".")}
+        return {
+            key[len(sub) + 1 :]: value for key, value in self.expected.items() if key.startswith(sub + ".")
+        }
 
 
 @dataclass(frozen=True)
@@ -85,11 +94,12 @@ class Check:
         """One line of the report."""
         limit = "equal" if self.tolerance is None else f"{self.tolerance:.0e}"
         verdict = "ok" if self.ok else "FAIL"
-        return f"{verdict:4} {self.name:48} abs {self.max_abs:.2e}  rel {self.max_rel:.2e}  ({limit}) {self.note}".rstrip()
+        errors = f"abs {self.max_abs:.2e}  rel {self.max_rel:.2e}"
+        return f"{verdict:4} {self.name:48} {errors}  ({limit}) {self.note}".rstrip()
 
 
 def compare(name: str, got: Tensor, expected: Tensor, tolerance: float | None = None) -> Check:
-    """Compare with a recorded tensor: floats by relative maximum error, integers (tolerance None) for equality.
+    """Compare with a recorded tensor: floats by relative maximum error, integers (tolerance None): equal.
 
     Infinities must stand in the same places and are then left out.
     """
@@ -108,3 +118,35 @@ def compare(name: str, got: Tensor, expected: Tensor, tolerance: float | None = 
     scale = float(expected[finite].double().abs().max()) if difference.numel() else 0.0
     max_rel = max_abs / scale if scale > 0 else max_abs
     return Check(name, max_abs, max_rel, tolerance, max_rel <= tolerance)
+
+
+PICK = re.compile(r"_(every|first|last|dense)_?(\d+)$")
+DENSE_LENGTH = 2400
+
+
+def split_pick(name: str) -> tuple[str, str]:
+    """A recorded name as (name of the whole tensor, how it was picked): `wav_every5` -> `wav`, `_every5`."""
+    match = PICK.search(name)
+    return (name[: match.start()], match[0]) if match else (name, "")
+
+
+def pick(tensor: Tensor, suffix: str, dim: int = -1) -> Tensor:
+    """What a case keeps of a tensor: every N-th entry of an axis, the first or last N, or 2400 from N on.
+
+    Args:
+        suffix: `_everyN`, `_firstN`, `_lastN`, `_denseN` or `_dense_N`; empty for everything.
+        dim: the axis.
+    """
+    if not suffix:
+        return tensor
+    match = PICK.fullmatch(suffix)
+    if match is None:
+        raise ValueError(f"{suffix!r} is not a way to pick; known: _everyN, _firstN, _lastN, _dense_N")
+    count = int(match[2])
+    slices = {
+        "every": slice(None, None, count),
+        "first": slice(count),
+        "last": slice(max(0, tensor.shape[dim] - count), None),
+        "dense": slice(count, count + DENSE_LENGTH),
+    }
+    return tensor.movedim(dim, 0)[slices[match[1]]].movedim(0, dim)

@@ -29,7 +29,8 @@ def signal(description: Mapping[str, Any]) -> Tensor:
     """Evaluate a recorded signal.
 
     Args:
-        description: the fields of the formula: seconds, sr, gain, f, a, ph, fm, gate, gate_hz, noise, noise_seed.
+        description: the fields of the formula: seconds, sr, gain, f, a, ph, fm, gate, gate_hz, noise,
+            noise_seed.
 
     Returns:
         `[2, N]` float32 on the int16 grid (multiples of 1 / 32768).
