@@ -134,7 +134,7 @@ def write_tiny(folder: Path) -> None:
     """Write the whole checkpoint, runtime files included, below a folder."""
     _write_text(folder / "config.yaml", CONFIG_YAML)
     _write_text(folder / "conf/vocab.yaml", "".join(f"- '{tag}'\n" for tag in STRUCTURE_TAGS))
-    _write_tokenizer(folder / "third_party/Qwen2-7B")
+    write_byte_tokenizer(folder / "third_party/Qwen2-7B")
     config = read_config(folder / "config.yaml")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(SEED)
@@ -148,7 +148,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_byte_tokenizer(folder: Path) -> None:
     """A byte-level tokenizer without merges: every byte is a token, numbered as in Qwen2's vocabulary."""
     from tokenizers import pre_tokenizers
 

@@ -195,6 +195,36 @@ class _Decoding:
         return WindowDone(self.index, self.window - 1, self.num_windows, latents_ZT)
 
 
+def _check_fit(codec: LevoCodec, vae: OobleckVAE, batch: int) -> None:
+    if codec.config.latent_dim != vae.config.latent_dim:
+        raise ValueError(
+            f"codec with {codec.config.latent_dim} latent channels, VAE with {vae.config.latent_dim}"
+        )
+    if codec.config.num_positions < WINDOW_FRAMES:
+        raise ValueError(f"codec with {codec.config.num_positions} positions; a window has {WINDOW_FRAMES}")
+    if batch < 1:
+        raise ValueError(f"batch of {batch} streams; at least 1")
+
+
+@torch.inference_mode()
+def _draw_windows(
+    codec: LevoCodec,
+    vae: OobleckVAE,
+    decodings: list[_Decoding],
+    *,
+    steps: int,
+    guidance: float,
+    chunk: int | None,
+) -> list[WindowDone]:
+    """Draw the next window of each stream together, then decode them one after the other."""
+    windows = [decoding.next_window() for decoding in decodings]
+    latents_BWZ, stats = codec.draw_latents(windows, steps=steps, guidance=guidance)
+    return [
+        decoding.finish_window(latents_WZ, after, vae, chunk)
+        for decoding, latents_WZ, after in zip(decodings, latents_BWZ, stats, strict=True)
+    ]
+
+
 def decode_streams(
     codec: LevoCodec,
     vae: OobleckVAE,
@@ -219,14 +249,7 @@ def decode_streams(
     Raises:
         ValueError: codec and VAE do not fit, or a stream's codes or prompt do not fit the codec.
     """
-    if codec.config.latent_dim != vae.config.latent_dim:
-        raise ValueError(
-            f"codec with {codec.config.latent_dim} latent channels, VAE with {vae.config.latent_dim}"
-        )
-    if codec.config.num_positions < WINDOW_FRAMES:
-        raise ValueError(f"codec with {codec.config.num_positions} positions; a window has {WINDOW_FRAMES}")
-    if batch < 1:
-        raise ValueError(f"batch of {batch} streams; at least 1")
+    _check_fit(codec, vae, batch)
     waiting = enumerate(streams)
     running: list[_Decoding] = []
     while True:
@@ -236,13 +259,7 @@ def decode_streams(
             return
         active = [decoding for decoding in running if decoding.window < decoding.num_windows]
         if active:
-            with torch.inference_mode():
-                windows = [decoding.next_window() for decoding in active]
-                latents_BWZ, stats = codec.draw_latents(windows, steps=steps, guidance=guidance)
-                done = [
-                    decoding.finish_window(latents_WZ, after, vae, chunk)
-                    for decoding, latents_WZ, after in zip(active, latents_BWZ, stats, strict=True)
-                ]
+            done = _draw_windows(codec, vae, active, steps=steps, guidance=guidance, chunk=chunk)
             if on_window is not None:
                 for report in done:
                     on_window(report)
