@@ -22,10 +22,10 @@ from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, pena
 CHECK_EVERY = 25
 """Steps between two looks at the ended flags: one second of audio."""
 
-MIN_SLOTS = 2
-"""Slots allocated at least. On the CPU a matrix product of 4 rows or more gives each row the same bits
-whatever the rows beside it; one of 2 rows (a lone song and its null row) does not, and is no faster
-(docs/LOG.md)."""
+SLOT_STEP = 2
+"""Slots are allocated in multiples of this. On the CPU a matrix product of 4, 8, 12, ... rows gives each row the
+same bits whatever the rows beside it; one of 2 rows (a lone song and its null row), and with several threads
+one of 6 or 10, does not, and is hardly faster (`tools/measure_rows.py`)."""
 
 T_ = TypeVar("T_")
 
@@ -91,6 +91,11 @@ class Decoded(Generic[T_]):
     columns: Tensor
     num_frames: int
     seconds: float
+
+
+def slots_for(batch: int) -> int:
+    """Slots to allocate so that `batch` songs run at once."""
+    return -(-batch // SLOT_STEP) * SLOT_STEP
 
 
 def uniforms_of(seed: int, num_codebooks: int, num_columns: int) -> Tensor:

@@ -19,7 +19,7 @@ from songgen.models.levo.config import LevoConfig, read_config
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.pattern import frame_mask, from_sequence, to_sequence, trim
 from songgen.models.levo.text import null_description, pad_pair
-from songgen.runtime.decode import MIN_SLOTS, SlotDecoder, Task
+from songgen.runtime.decode import SLOT_STEP, SlotDecoder, Task
 from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, kept_probabilities, penalize
 
 LOGITS = 2e-5
@@ -55,9 +55,9 @@ class Model:
     ) -> Tensor:
         """All columns of one song, run to its published end, as codes `[K, T]`."""
         decoder: SlotDecoder[int] = SlotDecoder(
-            LelmSlots(self.lelm, MIN_SLOTS),
+            LelmSlots(self.lelm, SLOT_STEP),
             layout_of(self.config),
-            MIN_SLOTS,
+            SLOT_STEP,
             device=torch.device("cpu"),
             stop_early=False,
             on_logits=None if steps is None else lambda logits: steps.append(logits[0].clone()),

@@ -12,7 +12,7 @@ from songgen.models.levo.conditions import LevoConditions
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.pattern import from_sequence, trim
-from songgen.runtime.decode import MIN_SLOTS, Decoded, Layout, SlotDecoder, Task
+from songgen.runtime.decode import Decoded, Layout, SlotDecoder, Task, slots_for
 
 
 class LelmSlots:
@@ -68,16 +68,15 @@ def draft_of(decoded: Decoded[Job], config: LevoConfig) -> Draft:
 
 @torch.inference_mode()
 def compose(
-    lelm: LeLM, jobs: Iterator[Job], *, num_slots: int, report: Report = ignore_progress
+    lelm: LeLM, jobs: Iterator[Job], *, batch: int, report: Report = ignore_progress
 ) -> Iterator[Draft]:
-    """Write the tokens of all jobs, `num_slots` at once; drafts come in the order they end."""
+    """Write the tokens of all jobs, `batch` at once; drafts come in the order they end."""
     config = lelm.config
-    slots = LelmSlots(lelm, max(num_slots, MIN_SLOTS))
     decoder: SlotDecoder[Job] = SlotDecoder(
-        slots,
+        LelmSlots(lelm, slots_for(batch)),
         layout_of(config),
-        max(num_slots, MIN_SLOTS),
-        num_used=num_slots,
+        slots_for(batch),
+        num_used=batch,
         device=lelm.condition_provider.device,
         on_progress=lambda job, fraction: report("compose", job.name, fraction),
     )

@@ -29,7 +29,7 @@ from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_ru
 from songgen.models.levo.render import render
 from songgen.nn.oobleck import OobleckConfig
 from songgen.requests import SongRequest
-from songgen.runtime.decode import MIN_SLOTS
+from songgen.runtime.decode import SLOT_STEP
 from songgen.runtime.device import choose_device, choose_dtype, choose_threads
 from songgen.runtime.memory import MemoryPlan, Needs, free_bytes, plan_memory
 from songgen.text_rules import TextRules
@@ -130,7 +130,7 @@ class LevoModel:
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens for the jobs, several at once; drafts come in the order they end."""
-        yield from compose(self._lelm.get(), jobs, num_slots=self.plan.batch, report=report)
+        yield from compose(self._lelm.get(), jobs, batch=self.plan.batch, report=report)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         """Decode drafts to audio, the stems that each request's generate type asks for."""
@@ -227,7 +227,7 @@ def _needs(config: LevoConfig, lm_bytes: int, dtype: torch.dtype, codec_file: Pa
     slot = 2 * 2 * layers * config.width * config.capacity * dtype.itemsize
     work = RENDER_WORK if config.width >= 1024 else RENDER_WORK // 10
     return Needs(
-        composer=lm_bytes + (MIN_SLOTS - 1) * slot,
+        composer=lm_bytes + (SLOT_STEP - 1) * slot,
         renderer=codec_file.stat().st_size + vae_file.stat().st_size,
         slot=slot,
         render_work=work,

@@ -79,22 +79,20 @@ def test_cached_steps_equal_a_whole_pass(tiny: LevoModel, lelm: LeLM) -> None:
 
 def test_batches_and_refills_give_the_tokens_of_songs_alone(tiny: LevoModel, lelm: LeLM) -> None:
     """Five songs of three texts and three lengths: equal one by one and several at once, in any order."""
-    alone = tokens_of(compose(lelm, jobs(tiny, 5), num_slots=1))
-    together = tokens_of(compose(lelm, iter(list(jobs(tiny, 5))[::-1]), num_slots=3))
+    alone = tokens_of(compose(lelm, jobs(tiny, 5), batch=1))
+    together = tokens_of(compose(lelm, iter(list(jobs(tiny, 5))[::-1]), batch=3))
     assert alone == together
     assert len({str(tokens) for tokens in alone.values()}) == 5
 
 
 def test_greedy_songs_do_not_depend_on_the_seed(tiny: LevoModel, lelm: LeLM) -> None:
     (job,) = jobs(tiny, 1, seconds=1.0, temperature=0)
-    first, second = (
-        tokens_of(compose(lelm, iter([replace(job, seed=seed)]), num_slots=1)) for seed in (1, 2)
-    )
+    first, second = (tokens_of(compose(lelm, iter([replace(job, seed=seed)]), batch=1)) for seed in (1, 2))
     assert first == second
 
 
 def test_a_draft_says_why_it_stopped(tiny: LevoModel, lelm: LeLM) -> None:
-    (draft,) = compose(lelm, jobs(tiny, 1, seconds=2.0), num_slots=1)
+    (draft,) = compose(lelm, jobs(tiny, 1, seconds=2.0), batch=1)
     assert (draft.stopped, draft.tokens.shape) == ("length", (3, 50))
     assert int(draft.tokens.min()) >= 0 and int(draft.tokens.max()) < lelm.config.code_size
 
