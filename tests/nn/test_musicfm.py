@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,9 @@ def signal() -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("codec", "num_layers"), [("codec_septoken", 7), ("codec_1rvq", 6)])
-def test_published_names_and_shapes(codec: str, num_layers: int, parity_root: Path) -> None:
+def test_published_names_and_shapes(codec: str, num_layers: int, repository: Path) -> None:
     """At published size every tensor of the encoder has its place or is known not to be needed."""
-    lines = (parity_root.parent / "spec" / "levo" / "manifest" / f"{codec}.tsv").read_text("utf-8").splitlines()
+    lines = (repository / "tests" / "golden" / "manifest" / f"{codec}.tsv").read_text("utf-8").splitlines()
     rows = [line.split("\t") for line in lines if line.startswith("bestrq.")]
     published = {row[0].removeprefix("bestrq."): row[1] for row in rows}
     with torch.device("meta"):
@@ -84,7 +85,7 @@ def test_layers_build_on_each_other(encoder: MusicFm, signal: torch.Tensor) -> N
         frames = encoder.embed(encoder.mel(signal))
         states = [encoder.encode(frames, layer) for layer in range(5)]
     assert torch.equal(states[0], frames)
-    assert all(not torch.allclose(one, other) for one, other in zip(states[:-1], states[1:], strict=True))
+    assert all(not torch.allclose(one, other) for one, other in pairwise(states))
     shallow = MusicFm(MusicFmConfig(conv_dim=3, dim=16, ffn_dim=24, num_heads=2, num_layers=2)).eval()
     shallow.load_state_dict(
         {name: value for name, value in encoder.state_dict().items() if not shallow.is_unused(name)}

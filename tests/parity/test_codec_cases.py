@@ -1,4 +1,4 @@
-"""Recorded cases of the codec's decode half, through the same runners as `tools/parity.py`."""
+"""Cases of the codec in other ways than as a whole, and the arithmetic of comparing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity_cases import RUNNERS, Case, Check
+from parity_cases import Case, Check
 from parity_cases.case import compare, pick, split_pick
 from parity_cases.codec import check_all, decode_case, load_codec, load_vae
 
@@ -19,24 +19,6 @@ def assert_all_ok(checks: Iterable[Check]) -> None:
     listed = list(checks)
     assert listed, "nothing was compared"
     assert all(check.ok for check in listed), "\n".join(check.line() for check in listed if not check.ok)
-
-
-def run(folder: Path) -> None:
-    case = Case(folder)
-    with torch.inference_mode():
-        assert_all_ok(RUNNERS[case.kind](case))
-
-
-@pytest.mark.parametrize("name", ["rvq", "vae", "code2sound"])
-def test_golden_cases(repository: Path, name: str) -> None:
-    """The cases that a fresh clone carries."""
-    run(repository / "tests/golden/levo" / name)
-
-
-@pytest.mark.parametrize("name", ["rvq", "vae", "estimator", "cfm", "code2sound"])
-def test_recorded_cases(parity_root: Path, name: str) -> None:
-    """All recorded cases of the decode half."""
-    run(parity_root / "levo" / name)
 
 
 def test_decoding_behind_a_recorded_prompt(parity_root: Path) -> None:

@@ -1,0 +1,166 @@
+"""The catalogue: its figures, its names, and the road from a name or a path to a checkpoint's folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from songgen.models import catalog
+
+NAMES = {
+    "songgeneration_base": ("v1", 150, 10, 16, 2829577728),
+    "songgeneration_base_new": ("v1", 150, 10, 16, 2829577728),
+    "songgeneration_base_full": ("v1", 270, 12, 18, 2829577728),
+    "songgeneration_large": ("v1", 270, 22, 28, 5122320384),
+    "songgeneration_v2_large": ("v2", 270, 22, 28, 5122332672),
+    "songgeneration_v2_medium": ("v2", 270, 12, 18, 2829586944),
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_checkpoint(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("a: 1")
+    (folder / "model.pt").write_bytes(b"x")
+    return folder
+
+
+def parameter_count(entry: catalog.CatalogEntry) -> int:
+    """Elements of a LeVo language model of these sizes (spec: FACTS 3, 4 and 15), 16384 codes."""
+    size = {key: int(value) for key, value in entry.sizes.items()}
+    width, codes = size["dim"], 16384
+    layer = 4 * width * width + 3 * width * size["intermediate_size"] + 2 * width
+    layers = (size["num_layers"] + size["num_layers_sub"]) * layer
+    first_and_second = 2 * (2 * (codes + 1) * width + width)  # embed_tokens, lm_head and final norm, twice
+    heads = 2 * (codes + 1) * width
+    tables = 4 * (codes + 2) * width  # emb.0 and layer2_emb.0 ... 2
+    bridge = 3 * width * width + 2 * width
+    text = (size["lyric_rows"] + 200 + size["description_rows"]) * width
+    prompt = 2 * width + 3 * (codes + 2) * width
+    return layers + first_and_second + heads + tables + bridge + text + prompt + 2 * width
+
+
+def test_the_catalogue_holds_the_published_models() -> None:
+    """Lengths, memory and sizes as published: the README, the linter's limits and the bench rest on them."""
+    found = {
+        entry.name: (
+            entry.version,
+            entry.max_seconds,
+            entry.memory_gb,
+            entry.prompt_memory_gb,
+            entry.parameters,
+        )
+        for entry in catalog.entries()
+    }
+    assert found == NAMES
+    for entry in catalog.entries():
+        assert "academic" in entry.licence
+        assert entry.repository.startswith("lglg666/SongGeneration-")
+        assert entry.sizes["lyric_max_len"] == (300 if entry.max_seconds == 150 else 600)
+        assert entry.sizes["dim"] % entry.sizes["num_heads"] == 0
+
+
+@pytest.mark.parametrize("entry", catalog.entries(), ids=lambda entry: entry.name)
+def test_sizes_give_the_published_number_of_parameters(entry: catalog.CatalogEntry) -> None:
+    """A wrong figure in a data file must not pass: the sizes give the published count exactly."""
+    assert parameter_count(entry) == entry.parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("base", "songgeneration_base"),
+        ("SongGeneration-Base", "songgeneration_base"),
+        ("songgeneration_base/", "songgeneration_base"),
+        ("base_new", "songgeneration_base_new"),
+        ("V2-Large", "songgeneration_v2_large"),
+        ("songgeneration-v2_medium", "songgeneration_v2_medium"),
+        ("lglg666/SongGeneration-large", "songgeneration_large"),
+    ],
+)
+def test_names_are_forgiving(name: str, expected: str) -> None:
+    entry = catalog.find_entry(name)
+    assert entry is not None and entry.name == expected
+
+
+@pytest.mark.parametrize("place", [".", "ckpt", "models", "run/time", "run/time/ckpt", "run"])
+@pytest.mark.parametrize("folder", ["songgeneration_base_full", "SongGeneration-base-full"])
+def test_a_name_is_looked_for_in_every_place(here: Path, place: str, folder: str) -> None:
+    made = make_checkpoint(here / place / folder)
+    assert catalog.find_folder("base-full", runtime_dir=Path("run/time")).samefile(made)
+
+
+def test_any_folder_is_a_model(here: Path) -> None:
+    """Renamed checkpoints work, with or without a trailing slash, relative or absolute."""
+    made = make_checkpoint(here / "renamed by me")
+    for given in ("renamed by me", "renamed by me/", "./renamed by me", str(made), made):
+        assert catalog.find_folder(given).samefile(made)
+
+
+def test_an_unrelated_folder_does_not_hide_a_model(here: Path) -> None:
+    """A folder `large` full of other things must not stop the name `large` from being found."""
+    (here / "large").mkdir()
+    made = make_checkpoint(here / "models" / "songgeneration_large")
+    assert catalog.find_folder("large").samefile(made)
+
+
+def test_a_name_that_is_not_on_disk_gives_places_and_the_fetch_line(here: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        catalog.find_folder("large", runtime_dir=Path("away"))
+    message = str(caught.value)
+    for place in ("songgeneration_large", "ckpt/songgeneration_large", "models/songgeneration_large"):
+        assert f"\n  {here / place}" in message
+    assert str(here / "away" / "songgeneration_large") in message
+    assert message.endswith("`songgen fetch songgeneration_large`")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, base,"),
+        ("zzz", r"'zzz' is neither a folder nor a name of the catalogue\nThe catalogue has: tiny"),
+        ("v2-fast", "songgeneration_v2_fast is published .* cannot run it yet"),
+        ("songgeneration_v1.5_base", "announced by the publisher, no weights were published"),
+        ("songbloom-full-150s", "another family"),
+    ],
+)
+def test_unknown_and_unsupported_names_are_explained(here: Path, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        catalog.find_folder(name)
+
+
+def test_a_path_that_is_not_there(here: Path) -> None:
+    """A mistyped path must not be answered with the catalogue."""
+    with pytest.raises(FileNotFoundError, match=r"some/where: no such folder"):
+        catalog.find_folder("some/where")
+
+
+@pytest.mark.parametrize("given", ["tiny", "Tiny", "tiny/", "models/mine"])
+def test_load_model_hands_folder_and_settings_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """`load_model` is glue: the built-in model or the folder found, every setting passed through."""
+    mine = make_checkpoint(here / "models" / "mine")
+    built_in = make_checkpoint(here / "cache" / "tiny")
+    calls: list[tuple[Path, dict[str, object]]] = []
+    model, tiny = ModuleType("model"), ModuleType("tiny")
+    model.load = lambda folder, **settings: calls.append((folder, settings))  # type: ignore[attr-defined]
+    tiny.ensure_tiny = lambda: built_in  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "songgen.models.levo.model", model)
+    monkeypatch.setitem(sys.modules, "songgen.models.levo.tiny", tiny)
+    catalog.load_model(given, device="cpu", dtype="fp32", memory="low", batch=3, attention="sdpa", threads=2)
+    folder, settings = calls[0]
+    assert folder.samefile(mine if "mine" in given else built_in)
+    assert settings == {
+        "runtime_dir": None, "device": "cpu", "dtype": "fp32", "memory": "low", "batch": 3,
+        "attention": "sdpa", "threads": 2,
+    }  # fmt: skip
