@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from parity_cases import codec, encode, lm, tokenization
+from parity_cases import codec, encode, end_to_end, lm, tokenization
 from parity_cases.case import Case, Check
 
 Runner = Callable[[Case], Iterator[Check]]
@@ -14,6 +14,7 @@ RUNNERS: dict[str, Runner] = {
     "code2sound_prompt": encode.run_code2sound_prompt,
     "demucs": encode.run_demucs,
     "estimator": codec.run_estimator,
+    "generate_e2e": end_to_end.run_end_to_end,
     "lm_greedy": lm.run_greedy,
     "lm_prefill": lm.run_prefill,
     "musicfm": encode.run_musicfm,

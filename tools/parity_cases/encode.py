@@ -134,17 +134,16 @@ def run_musicfm(case: Case) -> Iterator[Check]:
                 yield compare_codes(f"{sub}.{name}", got[name], expected, margins)
 
 
-def case_separator(case: Case, override: Mapping[str, Any]) -> Separator:
-    """The separator of a case: the published options with the recorded changes, and the recorded weights."""
+def build_separator(weights: Mapping[str, Tensor], override: Mapping[str, Any], source: object) -> Separator:
+    """A separator of the published options with the recorded changes, and the recorded weights."""
     network = build(lambda: build_network({**PUBLISHED_OPTIONS, **override}))
-    weights = case.tensors("weights")
-    load_strictly(network, weights, source=case.folder, dtype=torch.float32, device=torch.device("cpu"))
+    load_strictly(network, weights, source=str(source), dtype=torch.float32, device=torch.device("cpu"))
     return Separator(network)
 
 
 def run_demucs(case: Case) -> Iterator[Check]:
     """Bare passes of the network (`<clip>.out`), and whole separations (`<clip>.<stem>_float`, `_pcm16`)."""
-    separator = case_separator(case, case.meta["kwargs_override"])
+    separator = build_separator(case.tensors("weights"), case.meta["kwargs_override"], case.folder)
     for clip, description in case.meta["signals"].items():
         recorded, mixture_CN = case.expected_of(clip), signal(description)
         stems: dict[str, Tensor] = {}
