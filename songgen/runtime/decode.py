@@ -23,9 +23,9 @@ CHECK_EVERY = 25
 """Steps between two looks at the ended flags: one second of audio."""
 
 SLOT_STEP = 2
-"""Slots are allocated in multiples of this. On the CPU a matrix product of 4, 8, 12, ... rows gives each row the
-same bits whatever the rows beside it; one of 2 rows (a lone song and its null row), and with several threads
-one of 6 or 10, does not, and is hardly faster (`tools/measure_rows.py`)."""
+"""Slots are allocated in multiples of this. On the CPU a matrix product of 4, 8, 12, ... rows gives each row
+the same bits whatever the rows beside it; one of 2 rows (a lone song and its null row), and with several
+threads one of 6 or 10, does not, and is hardly faster (`tools/measure_rows.py`)."""
 
 T_ = TypeVar("T_")
 
