@@ -9,12 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from songgen.lyrics import SECTION_TAGS, Lyrics, Section, format_lyrics, nearest_tag, parse_lyrics, resolve_tag
+from songgen.lyrics import (
+    SECTION_TAGS,
+    Lyrics,
+    Section,
+    format_lyrics,
+    nearest_tag,
+    parse_lyrics,
+    resolve_tag,
+)
 from songgen.text_length import estimate_seconds, estimate_tokens, is_unspaced
 
 PUBLISHED = (
-    "[intro-short] ; [verse] 雪花舞动在无尽的天际.情缘如同雪花般轻轻逝去 ; [chorus] 我怀抱着守护这片梦境 ; [outro-short]",
-    "[intro-medium] ; [verse] Trails wind through. Trees stand tall. ; [chorus] Is the moss. ; [outro-medium]",
+    "[intro-short] ; [verse] 雪花舞动在无尽的天际.情缘如同雪花般逝去 ; [chorus] 我怀抱着守护 ; [outro-short]",
+    "[intro-medium] ; [verse] Trails wind through. Trees stand. ; [chorus] Is the moss. ; [outro-medium]",
 )
 
 
@@ -72,7 +80,9 @@ def test_spellings_of_tags_are_forgiven(written: str, tag: str) -> None:
     assert parse_lyrics(f"[{written}] la").sections == (Section(tag, "la"),)
 
 
-@pytest.mark.parametrize("written", ["laughs", "x2", "reverse", "verse hello world", "break my heart", "", " "])
+@pytest.mark.parametrize(
+    "written", ["laughs", "x2", "reverse", "verse hello world", "break my heart", "", " "]
+)
 def test_brackets_that_are_no_tag_stay_words(written: str) -> None:
     """A word of the lyrics in brackets must not vanish as a section's name."""
     assert resolve_tag(written) is None
@@ -85,7 +95,10 @@ def test_nearest_tag_suggests_only_what_is_near() -> None:
 
 
 def test_wide_brackets_count_where_they_hold_a_tag() -> None:
-    assert parse_lyrics("【副歌】愛［bridge］b【心】").sections == (Section("chorus", "愛"), Section("bridge", "b【心】"))
+    assert parse_lyrics("【副歌】愛［bridge］b【心】").sections == (
+        Section("chorus", "愛"),
+        Section("bridge", "b【心】"),
+    )
 
 
 def test_text_before_the_first_tag_is_leading() -> None:
@@ -94,7 +107,10 @@ def test_text_before_the_first_tag_is_leading() -> None:
     assert lyrics.text == "Title ; [verse] la"
 
 
-@given(st.text() | st.lists(st.sampled_from(["[Verse]", "[x]", "[", "]", ";", "；", " ", "\n", "a", "。"])).map("".join))
+@given(
+    st.text()
+    | st.lists(st.sampled_from(["[Verse]", "[x]", "[", "]", ";", "；", " ", "\n", "a", "。"])).map("".join)
+)
 def test_parsing_what_was_written_gives_the_same(text: str) -> None:
     lyrics = parse_lyrics(text)
     assert parse_lyrics(lyrics.text) == lyrics
@@ -111,9 +127,10 @@ def test_writing_and_parsing_sections_gives_the_same(sections: list[Section]) ->
 
 def test_token_estimate_is_near_the_published_tokenizer(parity_root: Path) -> None:
     """The estimate must be within a fifth of the true count on ordinary lyrics, or its warning misleads."""
-    cases = json.loads((parity_root / "levo/tokenization/expected.json").read_text(encoding="utf-8"))["lyrics"]
-    ordinary = [case for case in cases[:6] + [cases[21]]]
-    for case in ordinary:
+    cases = json.loads((parity_root / "levo/tokenization/expected.json").read_text(encoding="utf-8"))[
+        "lyrics"
+    ]
+    for case in (*cases[:6], cases[21]):
         assert estimate_tokens(case["text"]) == pytest.approx(len(case["v2"]), rel=0.2), case["text"][:40]
 
 
@@ -125,7 +142,14 @@ def test_seconds_grow_with_words_and_instrumental_sections() -> None:
 
 @pytest.mark.parametrize(
     ("text", "unspaced"),
-    [("我爱你 baby", True), ("hello 你", False), ("夜の街", True), ("사랑해", False), ("", False), ("niña", False)],
+    [
+        ("我爱你 baby", True),
+        ("hello 你", False),
+        ("夜の街", True),
+        ("사랑해", False),
+        ("", False),
+        ("niña", False),
+    ],
 )
 def test_language_of_a_section(text: str, unspaced: bool) -> None:
     assert is_unspaced(text) is unspaced

@@ -49,13 +49,28 @@ def test_all_keys_reach_the_request(tmp_path: Path) -> None:
     )
     [request] = read(tmp_path, line).requests
     assert request == SongRequest(
-        "a", "[verse] la.", "pop", "separate", 2**63 - 1, 3, 1.0, 0, 1.0, 1.5, 9.5, "clip.wav", source=line, line=1
+        "a",
+        "[verse] la.",
+        "pop",
+        "separate",
+        2**63 - 1,
+        3,
+        1.0,
+        0,
+        1.0,
+        1.5,
+        9.5,
+        "clip.wav",
+        source=line,
+        line=1,
     )
 
 
 def test_blank_lines_bom_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
     text = json.dumps(song())
-    result = read(tmp_path, b"\xef\xbb\xbf" + text.encode() + b"\r", b"  \r", text.replace('"a"', '"b"') + "\r")
+    result = read(
+        tmp_path, b"\xef\xbb\xbf" + text.encode() + b"\r", b"  \r", text.replace('"a"', '"b"') + "\r"
+    )
     assert [(request.idx, request.line) for request in result.requests] == [("a", 1), ("b", 3)]
     assert result.bad_lines == []
 
@@ -105,7 +120,10 @@ BAD_VALUES = [
     ({"prompt_audio_path": "a\x00"}, "prompt_audio_path is"),
     ({"auto_prompt_audio_type": 3}, "auto_prompt_audio_type is 3: it must be a string"),
     ({"gt_lyric": ["x"]}, 'gt_lyric is ["x"]: it must be a string'),
-    ({"gt_lyric": " \n"}, "gt_lyric is empty: only with generate_type bgm a song needs no lyrics, this is mixed"),
+    (
+        {"gt_lyric": " \n"},
+        "gt_lyric is empty: only with generate_type bgm a song needs no lyrics, this is mixed",
+    ),
     ({"gt_lyric": None, "generate_type": "vocal"}, "gt_lyric is empty: only with generate_type bgm"),
     ({"idx": True}, "idx is true: it must be a string (or a whole number)"),
     ({"idx": None}, "no idx: name the song"),
@@ -121,7 +139,10 @@ BAD_VALUES = [
     ({"lyrics": "x"}, "'gt_lyric' and 'lyrics' are two names of one key: keep one"),
     ({"style": "x", "tags": "y"}, "'style' and 'tags' are two names of one key"),
     ({"prompt_audio_path": "a", "auto_prompt_audio_type": "Pop"}, "are given together: keep one"),
-    ({"description": "pop"}, "\"description\" would have no effect: 'descriptions' (or 'style', 'tags') is meant?"),
+    (
+        {"description": "pop"},
+        "\"description\" would have no effect: 'descriptions' (or 'style', 'tags') is meant?",
+    ),
     ({"promt_audio_path": "a"}, "'prompt_audio_path' is meant?"),
     ({"Seed": 3}, "'seed' is meant?"),
     ({"cfg_coef": float("nan")}, "NaN is not JSON: numbers must be finite"),
@@ -153,7 +174,9 @@ def test_a_request_must_be_a_mapping(not_mapping: Any) -> None:
 def test_missing_lyrics_and_a_misspelt_key_are_one_fault() -> None:
     with pytest.raises(ValueError) as caught:
         parse_request({"idx": "a", "lyric": "x"})
-    assert str(caught.value) == "unknown key \"lyric\" would have no effect: 'gt_lyric' (or 'lyrics') is meant?"
+    assert (
+        str(caught.value) == "unknown key \"lyric\" would have no effect: 'gt_lyric' (or 'lyrics') is meant?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,8 +296,36 @@ def test_misspelt_keys_are_kept_where_the_right_one_is_given() -> None:
         ("gen_type", "generate_type"),
         ("numsamples", "num_samples"),
         ("auto_prompt_type", "auto_prompt_audio_type"),
-        *((name, None) for name in "title artist lyricist speed language genre duration text url name".split()),
-        *((name, None) for name in "wav_path uid index key bpm prompt style_prompt status model line".split()),
+        *(
+            (name, None)
+            for name in [
+                "title",
+                "artist",
+                "lyricist",
+                "speed",
+                "language",
+                "genre",
+                "duration",
+                "text",
+                "url",
+                "name",
+            ]
+        ),
+        *(
+            (name, None)
+            for name in [
+                "wav_path",
+                "uid",
+                "index",
+                "key",
+                "bpm",
+                "prompt",
+                "style_prompt",
+                "status",
+                "model",
+                "line",
+            ]
+        ),
     ],
 )
 def test_near_keys(name: str, key: str | None) -> None:
@@ -292,7 +343,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-KEYS = st.sampled_from(["idx", "id", "gt_lyric", "lyrics", "seed", "top_p", "generate_type", "tags", "max_seconds"])
+KEYS = st.sampled_from(
+    ["idx", "id", "gt_lyric", "lyrics", "seed", "top_p", "generate_type", "tags", "max_seconds"]
+)
 
 
 @given(st.dictionaries(KEYS | st.text(), JSON, max_size=6))

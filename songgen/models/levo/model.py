@@ -39,8 +39,8 @@ LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
 """Songs at once, at most, where the user leaves it open."""
 
 RENDER_WORK = 1_500_000_000
-"""Bytes of working memory for rendering one song at published size: 0.75 GB for a VAE chunk, 0.17 GB for the flow
-windows of each of three stems (`tools/measure_memory.py`), and the audio."""
+"""Bytes of working memory for rendering one song at published size: 0.75 GB for a VAE chunk, 0.17 GB for the
+flow windows of each of three stems (`tools/measure_memory.py`), and the audio."""
 
 Part = TypeVar("Part")
 

@@ -1,0 +1,125 @@
+"""The types of the linter: what a model demands of its text, what was found in it, and how to mend it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "hint"]
+TextField = Literal["lyrics", "descriptions"]
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """What a model demands of its text.
+
+    Args:
+        version: `v1` or `v2` of the LeVo text rules.
+        max_lyric_tokens, max_description_tokens: positions the model has; longer text is cut.
+        count_lyric_tokens, count_description_tokens: exact counters of all that the model gets, including
+            the start token; None = estimate.
+        max_seconds: the model's longest song.
+    """
+
+    version: Literal["v1", "v2"] = "v2"
+    max_lyric_tokens: int = 600
+    max_description_tokens: int = 100
+    count_lyric_tokens: Callable[[str], int] | None = None
+    count_description_tokens: Callable[[str], int] | None = None
+    max_seconds: float = 270.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem in a text: the same rule broken several times in one section is one finding.
+
+    Args:
+        rule: short id of the rule, such as `final-period`.
+        severity: `error` (the song will be wrong), `warning` (it will suffer), `hint` (nothing to mend).
+        field: the text it was found in.
+        section: 1-based number of the section; 0 before the first tag; None: descriptions or whole lyrics.
+        tag: the section's tag without brackets, or None.
+        column: 1-based column in the whole text, of the first place.
+        message: what is wrong and why it hurts.
+        mended: the section (or the descriptions) with this and what is safe mended; None: nobody can say.
+        safe: whether mending by itself keeps every word and the evident meaning.
+    """
+
+    rule: str
+    severity: Severity
+    field: TextField
+    section: int | None
+    tag: str | None
+    column: int
+    message: str
+    mended: str | None = None
+    safe: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words: `section 2 [verse], column 14`."""
+        if self.field == "descriptions":
+            return f"descriptions, column {self.column}"
+        if self.section is None:
+            return "lyrics"
+        if self.tag is None:
+            return f"before the first tag, column {self.column}"
+        return f"section {self.section} [{self.tag}], column {self.column}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {'hint: ' if self.severity == 'hint' else ''}{self.message}"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace `text[start:end]` by `new` (None: a person has to), for the reason given."""
+
+    rule: str
+    severity: Severity
+    start: int
+    end: int
+    new: str | None
+    message: str
+    safe: bool = True
+
+
+def apply_edits(text: str, edits: Sequence[Edit], offset: int = 0) -> str:
+    """Apply edits that do not overlap; `offset` is where `text` begins in the string the edits speak of."""
+    pieces, done = [], 0
+    for edit in sorted(edits, key=lambda e: (e.start, e.end)):
+        if edit.new is None:
+            continue
+        start, end = edit.start - offset, edit.end - offset
+        assert done <= start <= end <= len(text), edit
+        pieces += [text[done:start], edit.new]
+        done = end
+    return "".join([*pieces, text[done:]])
+
+
+def find_edits(
+    rule: str,
+    severity: Severity,
+    pattern: re.Pattern[str],
+    new: str | Callable[[re.Match[str]], str | None],
+    message: str | Callable[[re.Match[str]], str],
+    *,
+    text: str,
+    span: tuple[int, int],
+    safe: bool = True,
+) -> list[Edit]:
+    """One edit for each match in `text[span]` that its replacement would change.
+
+    Args:
+        new: the replacement, or a function of the match; None as its result leaves the place alone.
+        message: what is wrong and why, or a function of the match.
+    """
+    edits = []
+    for match in pattern.finditer(text, *span):
+        replacement = new if isinstance(new, str) else new(match)
+        if replacement is None or replacement == match.group():
+            continue
+        why = message if isinstance(message, str) else message(match)
+        edits.append(Edit(rule, severity, match.start(), match.end(), replacement, why, safe))
+    return edits
