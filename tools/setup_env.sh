@@ -128,15 +128,18 @@ songgen_configure_uv() {
         UV_FIND_LINKS=$(printf '%s' "$songgen_value" | tr -s ' ' ',')
         export UV_FIND_LINKS
     fi
-    songgen_value=$(songgen_pip_value index-url)
-    if [ -n "$songgen_value" ] && [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
-        UV_DEFAULT_INDEX=${songgen_value%% *}
+    songgen_index=$(songgen_pip_value index-url)
+    songgen_index=${songgen_index%% *}
+    if [ -n "$songgen_index" ] && [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
+        UV_DEFAULT_INDEX=$songgen_index
         export UV_DEFAULT_INDEX
     fi
     songgen_value=$(songgen_pip_value extra-index-url)
     if [ -n "$songgen_value" ] && [ -z "${UV_INDEX:-}${UV_EXTRA_INDEX_URL:-}" ]; then
-        UV_INDEX=$songgen_value
-        UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match} # the best version of all indexes, as pip chooses
+        # As pip chooses: the best version of all indexes. Of equal versions uv takes the first index's, so the
+        # main one comes first: an extra index may hold a lesser build (a soundfile without its library).
+        UV_INDEX="${songgen_index:-https://pypi.org/simple} $songgen_value"
+        UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
         export UV_INDEX UV_INDEX_STRATEGY
     fi
     songgen_value=$(songgen_pip_value cert)
@@ -208,7 +211,8 @@ songgen_build() {
     fi
     if songgen_install "$@" &&
         songgen_install --no-deps -r "$songgen_root/requirements_nodeps.txt" &&
-        songgen_install --no-deps -e "$songgen_root"; then
+        songgen_install --no-deps -e "$songgen_root" &&
+        "$songgen_venv/bin/python" -c 'import torch, soundfile, soxr, safetensors, tokenizers'; then
         rm -f "$songgen_venv/.songgen-busy"
         for songgen_stamp in $songgen_stamps; do
             songgen_checksum "$songgen_stamp" >"$songgen_venv/.songgen-$songgen_stamp"

@@ -22,7 +22,7 @@ from songgen.models.levo.encode import (
     sound2code,
 )
 from songgen.models.levo.prompt import codec_prompt, prompt_of_stems
-from songgen.models.levo.separation import PUBLISHED_OPTIONS, Separator, as_pcm16, build_network
+from songgen.models.levo.separation import PUBLISHED_OPTIONS, Separator, as_pcm16, build_network, option_value
 from songgen.nn.mel import mel_filterbank
 from songgen.nn.musicfm import NUM_MELS, SAMPLE_RATE
 from songgen.runtime.checkpoint import build, load_strictly
@@ -112,7 +112,7 @@ def check_unit(case: Case, tokenizers: Mapping[str, tuple[AudioTokenizer, Track]
         base, suffix = (name, "") if name in got else split_pick(name)
         piece = pick(got[base], suffix)
         if not suffix and piece.shape[-1] != expected.shape[-1]:  # stored as every n-th sample
-            piece = piece[..., :: piece.shape[-1] // expected.shape[-1]]
+            piece = piece[..., :: -(-piece.shape[-1] // expected.shape[-1])]
         yield compare(f"unit.{name}", piece, expected, MUSICFM)
 
 
@@ -136,7 +136,8 @@ def run_musicfm(case: Case) -> Iterator[Check]:
 
 def build_separator(weights: Mapping[str, Tensor], override: Mapping[str, Any], source: object) -> Separator:
     """A separator of the published options with the recorded changes, and the recorded weights."""
-    network = build(lambda: build_network({**PUBLISHED_OPTIONS, **override}))
+    changes = {name: option_value(name, value) for name, value in override.items()}
+    network = build(lambda: build_network({**PUBLISHED_OPTIONS, **changes}))
     load_strictly(network, weights, source=str(source), dtype=torch.float32, device=torch.device("cpu"))
     return Separator(network)
 

@@ -10,7 +10,7 @@ disk.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class PromptClip:
     Args:
         mixture_CN: `[2, N]` at the separator's rate, up to `READ_SECONDS`.
         full_CN: `[2, N]` at 48 kHz, up to `PROMPT_SECONDS`.
-        warnings: what the user should know of it.
+        warnings: what the user should know of it, phrases to put behind the file's name.
     """
 
     mixture_CN: Tensor
@@ -86,10 +86,9 @@ def load_clip(path: Path | str, *, separator_rate: int = 44100) -> PromptClip:
     """
     audio = read_audio(path, max_seconds=READ_SECONDS)
     try:
-        clip = clip_of(torch.from_numpy(audio.samples), audio.sample_rate, separator_rate=separator_rate)
+        return clip_of(torch.from_numpy(audio.samples), audio.sample_rate, separator_rate=separator_rate)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return PromptClip(clip.mixture_CN, clip.full_CN, tuple(f"{path}: {warning}" for warning in clip.warnings))
 
 
 def clip_of(samples_CN: Tensor, sample_rate: int, *, separator_rate: int = 44100) -> PromptClip:
@@ -309,14 +308,23 @@ class PromptEncoder:
                 digests[path] = digest
             except (ValueError, OSError) as error:
                 found[path] = error
-        if clips:
-            offsets = [self.shift_offset] * len(clips)
-            made = prepare_prompts(
-                list(clips.values()), self.separator, self.mixed, self.dual, offsets, rows=self.rows
-            )
-            self._done.update(zip(clips, made, strict=True))
+            if len(clips) >= self.rows:  # clips of 30 s are large: never hold more than run together
+                self._prepare(clips)
+                clips = {}
+        self._prepare(clips)
         found.update({path: self._done[digest] for path, digest in digests.items()})
         return found
+
+    def _prepare(self, clips: Mapping[str, PromptClip]) -> None:
+        made = prepare_prompts(
+            list(clips.values()),
+            self.separator,
+            self.mixed,
+            self.dual,
+            [self.shift_offset] * len(clips),
+            rows=self.rows,
+        )
+        self._done.update(zip(clips, made, strict=True))
 
 
 def content_digest(path: Path | str) -> str:

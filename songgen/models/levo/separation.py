@@ -263,7 +263,10 @@ def read_options(config: Path) -> dict[str, Any]:
         content = content["kwargs"]
     elif len(content) == 1 and isinstance(only := next(iter(content.values())), dict):
         content = only.get("kwargs", only)
-    return {str(name): option_value(name, value) for name, value in content.items()}
+    try:
+        return {str(name): option_value(name, value) for name, value in content.items()}
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{config}: segment {content['segment']!r} is no number of seconds") from None
 
 
 def option_value(name: str, value: Any) -> Any:
