@@ -46,6 +46,6 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> LevoModel:
     """The tiny model on the CPU in float32, one song at a time."""
-    from songgen.models.levo.model import load
+    from songgen.models.levo.loading import load
 
     return load(tiny_folder, device="cpu", dtype="fp32", memory="full")

@@ -143,6 +143,14 @@ def test_paths_of_all_kinds_from_any_folder(tree: Path, tmp_path: Path, shell: s
     assert done.stdout.splitlines()[3:] == [f"input=./{name}", "output.dir=./o=ut $(x)"]
 
 
+def test_a_path_that_exists_is_no_setting(tree: Path) -> None:
+    """`my=songs/lyrics.jsonl` looks like key=value, and is the file that the user means."""
+    (tree / "my=songs").mkdir()
+    (tree / "my=songs" / "lyrics.jsonl").write_text("{}\n")
+    done = run(tree, "tiny", "my=songs/lyrics.jsonl", "out", "seed=1")
+    assert done.stdout.splitlines()[3:] == ["input=my=songs/lyrics.jsonl", "output.dir=out", "seed=1"]
+
+
 def test_files_of_the_working_folder_hide_no_module(tree: Path, tmp_path: Path) -> None:
     """A user's random.py or songgen folder must not be imported in the place of the real one."""
     for name in ("random.py", "os.py", "songgen.py"):
@@ -201,7 +209,7 @@ def test_an_environment_is_made_once(tree: Path, fake: dict[str, str], shell: st
     log = log_of(fake)
     assert [line.split()[0] for line in log] == ["venv", "uv", "uv", "uv"]
     assert f"-r {tree}/requirements.txt" in log[1] and "requirements_dev" not in log[1]
-    assert "links=/wheels,/more index=file:///i" in log[1]
+    assert "links=/wheels,/more index=https://pypi.org/simple file:///i" in log[1]
     assert f"--no-deps -r {tree}/requirements_nodeps.txt" in log[2]
     assert f"--no-deps -e {tree}" in log[3]
     second = run(tree, *arguments, shell=shell, **fake)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from songgen import files
-from songgen.files import remove_leftovers, write_together
+from songgen.files import content_digest, remove_leftovers, write_together
 
 
 def part(folder: Path, host: str, process: int) -> Path:
@@ -70,3 +70,15 @@ def test_leftovers_go_and_live_parts_stay(tmp_path: Path) -> None:
     mine.write_bytes(b"a user's own")
     assert sorted(remove_leftovers(tmp_path)) == sorted([dead, own, stale])
     assert set(tmp_path.iterdir()) == {live, far, mine}
+
+
+def test_digest_is_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"same")
+    (tmp_path / "b").write_bytes(b"same")
+    assert content_digest(tmp_path / "a") == content_digest(tmp_path / "b")
+    (tmp_path / "b").write_bytes(b"else")
+    assert content_digest(tmp_path / "a") != content_digest(tmp_path / "b")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        content_digest(tmp_path / "c")
+    with pytest.raises(ValueError, match="is not a file"):
+        content_digest(tmp_path)

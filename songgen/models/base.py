@@ -10,7 +10,7 @@ W window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -25,7 +25,14 @@ StopReason = Literal["eos", "length"]
 
 
 class Conditions(Protocol):
-    """What a family's language model is told about one song; opaque to everything above the family."""
+    """What a family's language model is told about one song; opaque to everything above the family.
+
+    `notes` are JSON-ready facts for the record; those under `warnings` are shown to the user.
+    """
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """Such as which prompt was drawn."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class Job:
     """One song to make.
 
     Args:
-        name: file stem of the song, unique in a run (`<idx>`, or `<idx>_s<i>` when a request asks for several).
+        name: file stem of the song, unique in a run (`<idx>`, or `<idx>_s<i>` when a request asks for
+            several).
         request: the checked request, its lyrics already as the model shall get them.
         seed: 0 ... 2**63 - 1; decides every random number of this song.
         sampling: how tokens are chosen, the request's overrides already applied.
@@ -67,7 +75,8 @@ class Draft:
 
 @dataclass(frozen=True)
 class Song:
-    """A rendered draft: one `Audio` per stem (`mixed`, `vocal`, `bgm`), in the order they are to be written."""
+    """A rendered draft: one `Audio` per stem (`mixed`, `vocal`, `bgm`), in the order they are to be
+    written."""
 
     draft: Draft
     stems: dict[str, Audio] = field(default_factory=dict)
@@ -75,7 +84,8 @@ class Song:
 
 
 class Report(Protocol):
-    """Called by a model as a job advances: stage (`compose`, `render`), job name, fraction done in 0 ... 1."""
+    """Called by a model as a job advances: stage (`compose`, `render`), job name, fraction done in 0 ...
+    1."""
 
     def __call__(self, stage: str, name: str, fraction: float) -> None: ...
 
@@ -85,15 +95,24 @@ def ignore_progress(stage: str, name: str, fraction: float) -> None:
 
 
 class SongModel(Protocol):
-    """A loaded checkpoint of some family."""
+    """A loaded checkpoint of some family.
+
+    `device` and `memory` are what `auto` came to: where it runs, and whether its stages are loaded in turn.
+    """
 
     name: str
     sample_rate: int
     max_seconds: float
+    device: str
+    memory: Literal["full", "low"]
 
     @property
     def identity(self) -> str:
         """Hex digest that changes when the checkpoint's files change; part of a song's resume hash."""
+
+    @property
+    def summary(self) -> str:
+        """One line on how this model runs: device, precision, memory."""
 
     @property
     def text_rules(self) -> TextRules:
@@ -108,5 +127,5 @@ class SongModel(Protocol):
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         """Decode drafts to audio, the stems that each request's generate type asks for."""
 
-    def release(self, stage: Literal["compose", "render"]) -> None:
+    def release(self, stage: Literal["condition", "compose", "render"]) -> None:
         """Free what only this stage needs (low-memory mode); it is loaded again when next used."""

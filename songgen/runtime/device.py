@@ -59,3 +59,9 @@ def choose_threads(threads: str | int, num_parameters: int) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads is {threads!r}; it must be a positive number or auto")
     return threads
+
+
+def compute_float32_exactly() -> None:
+    """Turn off TF32: codes of a prompt hang on differences that its 10 bits do not hold."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -21,7 +21,7 @@ from songgen.models.levo.encode import (
     Track,
     sound2code,
 )
-from songgen.models.levo.prompt import codec_prompt, prompt_of_stems
+from songgen.models.levo.prompt import Prompt, codec_prompt, prompt_of_stems, silence_codes
 from songgen.models.levo.separation import PUBLISHED_OPTIONS, Separator, as_pcm16, build_network, option_value
 from songgen.nn.mel import mel_filterbank
 from songgen.nn.musicfm import NUM_MELS, SAMPLE_RATE
@@ -164,6 +164,11 @@ def run_demucs(case: Case) -> Iterator[Check]:
             yield check
 
 
+def with_silence(prompt: Prompt, dual: AudioTokenizer) -> Prompt:
+    """A prompt that stems alone can be decoded from."""
+    return replace(prompt, silence_KT=silence_codes(dual, prompt.vocal_CN.shape[1]))
+
+
 def run_code2sound_prompt(case: Case) -> Iterator[Check]:
     """Prompt stems to codes and latents, then songs that go on from them: `<sub>.<tensor>`."""
     weights, signals = case.tensors("weights"), case.meta["signals"]
@@ -173,8 +178,8 @@ def run_code2sound_prompt(case: Case) -> Iterator[Check]:
     for name, sub in case.subs.items():
         inputs = under(case.inputs, sub.get("same_inputs_as", name))
         vocal, bgm = (signal(signals[f"{sub['prompt']}_{stem}"]) for stem in ("vocal", "bgm"))
-        prompt = prompt_of_stems(vocal, bgm, dual)
-        start = codec_prompt(prompt, sub["gen_type"], dual=dual, vae=vae, noise_ZT=inputs["vae_noise"][0])
+        prompt = with_silence(prompt_of_stems(vocal, bgm, dual), dual)
+        start = codec_prompt(prompt, sub["gen_type"], vae=vae, noise_ZT=inputs["vae_noise"][0])
         codes_KT = track_codes(inputs["tokens"][0], sub["gen_type"])
         got = decode_case(codec, vae, case, name, codes_KT=codes_KT, prompt=start)
         got["prompt_latent"] = start.latents_ZT[None]

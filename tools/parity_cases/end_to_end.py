@@ -16,10 +16,11 @@ from torch import Tensor
 
 from parity_cases.case import Case, Check, compare, pick, split_pick
 from parity_cases.codec import load_codec, load_vae, under
-from parity_cases.encode import PROMPT, build_separator, build_tokenizer
+from parity_cases.encode import PROMPT, build_separator, build_tokenizer, with_silence
 from parity_cases.lm import Model
 from parity_cases.signals import signal
 from songgen.models.levo.codec import LevoCodec, Stem, track_codes
+from songgen.models.levo.conditions import StylePrompt
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer
 from songgen.models.levo.pattern import trim
 from songgen.models.levo.prompt import Prompt, PromptClip, clip_of, codec_prompt, prepare_prompt
@@ -108,7 +109,7 @@ def run_item(
     lyrics = model_lyrics(line["gt_lyric"], bgm=is_bgm)
     description = model_description(line.get("descriptions"), text.version, bgm=is_bgm)
     yield from check_texts(name, item["lm_inputs"], lyrics, description)
-    conditions = text.of_model_text(lyrics, description, prompt_KP=codes_KT)
+    conditions = text.of_model_text(lyrics, description, StylePrompt(codes_KT))
     tokens_KT, _ = trim(
         toolkit.lm.decode(conditions, Sampling(temperature=0, cfg_coef=1.5)), toolkit.lm.config.eos
     )
@@ -151,9 +152,8 @@ def check_decode(
     start: CodecPrompt | None = None
     if "vae_noise" in inputs:
         assert prompt is not None
-        start = codec_prompt(
-            prompt, stem, dual=toolkit.dual, vae=toolkit.vae, noise_ZT=inputs["vae_noise"][0]
-        )
+        prompt = with_silence(prompt, toolkit.dual)
+        start = codec_prompt(prompt, stem, vae=toolkit.vae, noise_ZT=inputs["vae_noise"][0])
     stream = Stream(
         track_codes(recorded["tokens"][0], stem), lambda window: inputs[f"noise.{window}"][0], start
     )

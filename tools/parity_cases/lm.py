@@ -14,7 +14,7 @@ from parity_cases.case import Case, Check, compare
 from songgen.models.levo.checkpoint import DESCRIPTION_TABLE, LM_PREFIX, build_lelm
 from songgen.models.levo.compose import LelmSlots, layout_of
 from songgen.models.levo.condition import TextConditioner
-from songgen.models.levo.conditions import LevoConditions, fit_prompt
+from songgen.models.levo.conditions import LevoConditions, StylePrompt, fit_prompt
 from songgen.models.levo.config import LevoConfig, read_config
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.pattern import frame_mask, from_sequence, to_sequence, trim
@@ -47,8 +47,8 @@ class Model:
 
     def conditions(self, sub: dict[str, Any], prompt: Tensor | None) -> LevoConditions:
         """Conditions of a sub-case, whose texts are as the model gets them."""
-        prompt_KP = None if prompt is None else prompt[0]
-        return self.text.of_model_text(sub["lyric"], sub["description"], prompt_KP=prompt_KP)
+        style = StylePrompt(None if prompt is None else prompt[0])
+        return self.text.of_model_text(sub["lyric"], sub["description"], style)
 
     def decode(
         self, conditions: LevoConditions, sampling: Sampling, steps: list[Tensor] | None = None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from songgen.models.levo.codec import CodecConfig, LevoCodec, ignored_shapes
 from songgen.models.levo.config import LevoConfig
+from songgen.models.levo.encode import AudioTokenizer, AudioTokenizerConfig, Track
 from songgen.models.levo.lelm import LeLM
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import fuse_weight_norm_
@@ -133,6 +134,30 @@ def load_codec(
     for module in (codec, vae):
         fuse_weight_norm_(module)
     return CodecParts(codec, vae)
+
+
+def load_audio_tokenizer(codec_file: Path, tracks: tuple[Track, ...], device: torch.device) -> AudioTokenizer:
+    """Load the encode half of a codec in float32, weight norms fused.
+
+    Raises:
+        ValueError: the file does not fit.
+    """
+    tensors = read_tensors(codec_file)
+    try:
+        config = AudioTokenizerConfig.from_tensors(tensors, tracks)
+    except ValueError as error:
+        raise ValueError(f"{codec_file}: {error}") from None
+    tokenizer = build(lambda: AudioTokenizer(config))
+    load_strictly(
+        tokenizer,
+        tensors,
+        source=codec_file,
+        is_unused=tokenizer.is_unused,
+        dtype=torch.float32,
+        device=device,
+    )
+    fuse_weight_norm_(tokenizer)
+    return tokenizer
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from songgen.models.levo.conditions import LevoConditions, fit_prompt, prompt_rows
+from songgen.models.levo.conditions import NO_PROMPT, LevoConditions, StylePrompt, fit_prompt, prompt_rows
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.text import (
     TextTokenizer,
@@ -46,37 +45,24 @@ class TextConditioner:
         )
 
     def of_request(
-        self,
-        lyrics: str,
-        description: str | None,
-        *,
-        bgm: bool,
-        prompt_KP: Tensor | None,
-        clip: object = None,
+        self, lyrics: str, description: str | None, *, bgm: bool, prompt: StylePrompt = NO_PROMPT
     ) -> LevoConditions:
         """Conditions of a request's texts; `bgm` asks for a song without voice."""
         return self.of_model_text(
-            model_lyrics(lyrics, bgm=bgm),
-            model_description(description, self.version, bgm=bgm),
-            prompt_KP=prompt_KP,
-            clip=clip,
+            model_lyrics(lyrics, bgm=bgm), model_description(description, self.version, bgm=bgm), prompt
         )
 
     def of_model_text(
-        self, lyrics: str, description: str | None, *, prompt_KP: Tensor | None, clip: object = None
+        self, lyrics: str, description: str | None, prompt: StylePrompt = NO_PROMPT
     ) -> LevoConditions:
-        """Conditions of texts that are already as the model gets them.
-
-        Args:
-            prompt_KP: prompt codes (mixed, vocal, bgm), any number of frames, or None.
-        """
+        """Conditions of texts that are already as the model gets them."""
         config = self.config
         lyric_ids = self.lyrics.encode(lyrics)
         rows = self.lyrics.structure_rows(lyric_ids, len(config.structure_tags))
         null_ids = self.lyrics.encode(None)
         description_ids = self.descriptions.encode(description)
         null_description_ids = self.descriptions.encode(null_description(description, self.version))
-        fitted_KP = fit_prompt(prompt_KP, config)
+        fitted_KP = fit_prompt(prompt.codes_KT, config)
         mixed_P = fitted_KP[0]
         return LevoConditions(
             lyric_ids=pad_pair(lyric_ids, null_ids, config.lyric_positions, self.lyrics.pad_id),
@@ -86,7 +72,8 @@ class TextConditioner:
             ),
             prompt_ids=prompt_rows(fitted_KP, config),
             banned=torch.unique(mixed_P[mixed_P < config.code_size]),
-            clip=clip,
+            clip=prompt.clip,
+            notes=prompt.notes,
         )
 
     def count_lyrics(self, lyrics: str) -> int:

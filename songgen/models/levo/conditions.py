@@ -6,12 +6,32 @@ A prefix has two rows, conditional and null (for guidance). Published peculiarit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from songgen.models.levo.config import STRUCTURE_ROWS, LevoConfig
+
+
+@dataclass(frozen=True)
+class StylePrompt:
+    """The style that a song shall have; empty where the request names none.
+
+    Args:
+        codes_KT: `[K, P]` (mixed, vocal, bgm), any number of frames.
+        clip: audio for the codec to start from; opaque here.
+        notes: JSON-ready facts for the record: which prompt was used, what to know of it.
+    """
+
+    codes_KT: Tensor | None = None
+    clip: object | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_PROMPT = StylePrompt()
 
 
 @dataclass(frozen=True)
@@ -24,7 +44,7 @@ class LevoConditions:
         description_ids: `[2, description_positions]`.
         prompt_ids: `[2, K, P]`, one EOS frame ahead of the prompt's frames, P = prompt_positions - 1.
         banned: ids `[n]` that the mixed row must never take: the codes of the mixed prompt.
-        clip: the prompt's audio for the codec, or None; opaque here.
+        clip, notes: those of the prompt.
     """
 
     lyric_ids: Tensor
@@ -33,6 +53,7 @@ class LevoConditions:
     prompt_ids: Tensor
     banned: Tensor
     clip: object | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit_prompt(codes_KP: Tensor | None, config: LevoConfig) -> Tensor:

@@ -58,7 +58,7 @@ class LevoConfig:
     prefix_order: tuple[str, ...]
     structure_tags: tuple[str, ...]
     cfg_coef: float
-    files: LevoFiles
+    files: FileNames
     estimator_heads: int | None = None
 
     @property
@@ -104,7 +104,7 @@ class LevoConfig:
 
 
 @dataclass(frozen=True)
-class LevoFiles:
+class FileNames:
     """Paths as config.yaml writes them, relative to the runtime folder; None where it names none."""
 
     tokenizer: str
@@ -169,7 +169,7 @@ def _from_tree(tree: Mapping[str, Any]) -> LevoConfig:
         prefix_order=order,
         structure_tags=tuple(lyrics["add_token_list"]),
         cfg_coef=float(tree["classifier_free_guidance"]["inference_coef"]),
-        files=LevoFiles(
+        files=FileNames(
             tokenizer=str(lyrics["token_path"]),
             vae_config=str(tree["vae_config"]),
             vae_model=str(tree["vae_model"]),

@@ -1,46 +1,30 @@
-"""A LeVo checkpoint ready to run: the three verbs of the seam over its parts, loaded as memory allows."""
+"""A LeVo checkpoint ready to run: the three verbs of the seam over its parts."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
-from songgen.models.levo.checkpoint import (
-    DESCRIPTION_TABLE,
-    LM_PREFIX,
-    CodecParts,
-    build_lelm,
-    load_codec,
-    read_lm_tensors,
-    tensor_shapes,
-)
+from songgen.models.levo.checkpoint import CodecParts
+from songgen.models.levo.codec import Stem
 from songgen.models.levo.compose import compose
 from songgen.models.levo.condition import TextConditioner
-from songgen.models.levo.conditions import LevoConditions
-from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.conditions import NO_PROMPT, LevoConditions, StylePrompt
+from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.lelm import LeLM
-from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_runtime_file, runtime_places
+from songgen.models.levo.prompt import Prompt, codec_prompt
+from songgen.models.levo.prompt_encoder import PromptEncoder
+from songgen.models.levo.prompt_library import PromptLibrary
 from songgen.models.levo.render import render
-from songgen.nn.oobleck import OobleckConfig
+from songgen.models.levo.windows import CodecPrompt, seeded_noise
 from songgen.requests import SongRequest
-from songgen.runtime.decode import SLOT_STEP
-from songgen.runtime.device import choose_device, choose_dtype, choose_threads
-from songgen.runtime.memory import MemoryPlan, Needs, free_bytes, plan_memory
+from songgen.runtime.memory import MemoryPlan
 from songgen.text_rules import TextRules
-
-ATTENTION = ("auto", "sdpa")
-LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
-"""Songs at once, at most, where the user leaves it open."""
-
-RENDER_WORK = 1_500_000_000
-"""Bytes of working memory for rendering one song at published size: 0.75 GB for a VAE chunk, 0.17 GB for the
-flow windows of each of three stems (`tools/measure_memory.py`), and the audio."""
 
 Part = TypeVar("Part")
 
@@ -51,6 +35,11 @@ class Loaded(Generic[Part]):
     def __init__(self, make: Callable[[], Part]) -> None:
         self._make = make
         self._part: Part | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it takes memory now."""
+        return self._part is not None
 
     def get(self) -> Part:
         """The part, loaded if it is not."""
@@ -63,38 +52,44 @@ class Loaded(Generic[Part]):
         self._part = None
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint consists of: the language model, codec and VAE, and what prompts need."""
+
+    lelm: Loaded[LeLM]
+    codec: Loaded[CodecParts]
+    prompt_encoder: Loaded[PromptEncoder]
+    prompt_library: Loaded[PromptLibrary]
+
+
 class LevoModel:
-    """One checkpoint on one device.
+    """One checkpoint on one device; `songgen.models.levo.loading.load` makes it.
 
     Args:
-        files: the checkpoint's folder, config.yaml and weights.
+        name: the checkpoint's folder.
         config: as read from config.yaml.
         text: tokenizers and text rules.
         plan: what stays loaded, and how many songs are made at once.
-        lelm, codec: the language model; codec and VAE.
+        identity: digest of the checkpoint's files.
     """
 
     def __init__(
         self,
-        files: CheckpointFiles,
+        name: str,
         config: LevoConfig,
         text: TextConditioner,
         plan: MemoryPlan,
+        parts: Parts,
         *,
         device: torch.device,
         dtype: torch.dtype,
-        lelm: Loaded[LeLM],
-        codec: Loaded[CodecParts],
         identity: str,
     ) -> None:
-        self.name = files.folder.name
-        self.identity = identity
-        self.sample_rate = config.sample_rate
-        self.max_seconds = config.max_seconds
-        self.config, self.text, self.plan = config, text, plan
+        self.name, self.identity = name, identity
+        self.sample_rate, self.max_seconds = config.sample_rate, config.max_seconds
+        self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
         self._device, self._dtype = device, dtype
-        self._lelm, self._codec = lelm, codec
 
     @property
     def text_rules(self) -> TextRules:
@@ -115,10 +110,11 @@ class LevoModel:
         return f"{self.name} ({self.text.version}) on {self.device}, {dtype}; {self.plan.sentence()}"
 
     def condition(self, request: SongRequest) -> LevoConditions:
-        """Turn one request into conditions.
+        """Turn one request into conditions, its prompt separated and encoded.
 
         Raises:
-            ValueError: the request asks for what this model cannot do.
+            ValueError: the request asks for what this model cannot do, or its prompt cannot be used.
+            FileNotFoundError: the prompt, or a file that prompts need, is missing.
         """
         if request.max_seconds is not None and request.max_seconds > self.max_seconds:
             raise ValueError(
@@ -126,124 +122,63 @@ class LevoModel:
                 f"{self.name} makes songs of up to {self.max_seconds:g} s"
             )
         return self.text.of_request(
-            request.lyrics, request.descriptions, bgm=request.generate_type == "bgm", prompt_KP=None
+            request.lyrics,
+            request.descriptions,
+            bgm=request.generate_type == "bgm",
+            prompt=self._prompt(request),
         )
+
+    def _prompt(self, request: SongRequest) -> StylePrompt:
+        """The style that a request asks for: a clip's, or one drawn from the library by the song's seed."""
+        if request.prompt_audio_path is not None:
+            alone = request.generate_type not in (None, "mixed")
+            encoder = self.parts.prompt_encoder.get()
+            prompt = encoder.of_file(request.prompt_audio_path, with_silence=alone)
+            seconds = prompt.vocal_CN.shape[1] / self.sample_rate
+            notes = {"prompt_seconds": seconds, "warnings": list(prompt.warnings)}
+            return StylePrompt(prompt.codes_KT, prompt, notes)
+        if request.auto_prompt_audio_type is not None:
+            library = self.parts.prompt_library.get()
+            drawn = library.draw(request.auto_prompt_audio_type, request.lyrics, request.seed or 0)
+            return StylePrompt(drawn.codes_KT, notes={"auto_prompt": drawn.place})
+        return NO_PROMPT
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens for the jobs, several at once; drafts come in the order they end."""
-        yield from compose(self._lelm.get(), jobs, batch=self.plan.batch, report=report)
+        yield from compose(self.parts.lelm.get(), jobs, batch=self.plan.batch, report=report)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         """Decode drafts to audio, the stems that each request's generate type asks for."""
-        first = next(drafts, None)
+        first = next(drafts, None)  # so that in low memory the codec is not loaded before it is needed
         if first is None:
             return
-        parts = self._codec.get()
-        yield from render(parts.codec, parts.vae, _chain(first, drafts), batch=self.plan.batch, report=report)
+        codec, vae = self.parts.codec.get().codec, self.parts.codec.get().vae
+        yield from render(
+            codec,
+            vae,
+            itertools.chain([first], drafts),
+            batch=self.plan.batch,
+            prompt_of=self._codec_prompt,
+            report=report,
+        )
 
-    def release(self, stage: Literal["compose", "render"]) -> None:
+    def _codec_prompt(self, draft: Draft, stem: Stem) -> CodecPrompt | None:
+        """What the codec starts a stem from: the prompt's audio, where the request has any."""
+        prompt = draft.job.conditions.clip if isinstance(draft.job.conditions, LevoConditions) else None
+        if not isinstance(prompt, Prompt):
+            return None
+        vae = self.parts.codec.get().vae
+        noise_WZ = seeded_noise(draft.job.seed, "prompt", vae.config.latent_dim)(0)
+        noise_ZT = noise_WZ[: prompt.num_latents(vae.config.hop)].T
+        return codec_prompt(prompt, stem, vae=vae, noise_ZT=noise_ZT)
+
+    def release(self, stage: Literal["condition", "compose", "render"]) -> None:
         """Free what only this stage needs; it is loaded again when next used."""
-        (self._lelm if stage == "compose" else self._codec).drop()
+        of_stage: dict[str, Loaded[Any]] = {
+            "condition": self.parts.prompt_encoder,
+            "compose": self.parts.lelm,
+            "render": self.parts.codec,
+        }
+        of_stage[stage].drop()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _chain(first: Draft, rest: Iterator[Draft]) -> Iterator[Draft]:
-    yield first
-    yield from rest
-
-
-def load(
-    folder: Path,
-    *,
-    runtime_dir: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    memory: str = "auto",
-    batch: int | None = None,
-    attention: str = "auto",
-    threads: int | str = "auto",
-) -> LevoModel:
-    """Load a checkpoint's folder; the arguments are those of `songgen.models.catalog.load_model`.
-
-    Files are found and sizes compared before any weights are read.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a setting, or a file that does not fit.
-    """
-    if attention not in ATTENTION:
-        raise ValueError(f"attention is {attention!r}; it must be one of {', '.join(ATTENTION)}")
-    where, files = choose_device(device), find_checkpoint(folder)
-    precision = choose_dtype(dtype, where)
-    places = runtime_places(checkpoint=files.folder, runtime_dir=runtime_dir)
-    config = read_config(files.config, search=places)
-
-    def find(relative: str) -> Path:
-        return find_runtime_file(relative, checkpoint=files.folder, runtime_dir=runtime_dir)
-
-    vae_json, vae_file = find(config.files.vae_config), find(config.files.vae_model)
-    codec_file = find(config.files.dual_codec)
-    vae_config = OobleckConfig.from_json_dict(json.loads(vae_json.read_text("utf-8")))
-    shapes = tensor_shapes(files.weights)
-    table = LM_PREFIX + DESCRIPTION_TABLE
-    if table not in shapes:
-        raise ValueError(f"{files.weights}: no tensor {table}; is this a LeVo language model?")
-    text = TextConditioner.load(config, find(config.files.tokenizer), shapes[table][0])
-    num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
-    torch.set_num_threads(choose_threads(threads, num_parameters))
-    needs = _needs(config, num_parameters * precision.itemsize, precision, codec_file, vae_file)
-    plan = plan_memory(
-        needs, mode=memory, batch=batch, free=free_bytes(where), largest_batch=LARGEST_BATCH[where.type]
-    )
-
-    def make_lelm() -> LeLM:
-        tensors = read_lm_tensors(files.weights)
-        return build_lelm(config, tensors, source=files.weights, dtype=precision, device=where)
-
-    model = LevoModel(
-        files,
-        config,
-        text,
-        plan,
-        device=where,
-        dtype=precision,
-        lelm=Loaded(make_lelm),
-        codec=Loaded(
-            lambda: load_codec(
-                codec_file, vae_file, vae_config, num_heads=config.estimator_heads, device=where
-            )
-        ),
-        identity=_identity([files.config, files.weights, codec_file, vae_json, vae_file]),
-    )
-    model._lelm.get()
-    if plan.residency == "full":
-        model._codec.get()
-    return model
-
-
-def _needs(config: LevoConfig, lm_bytes: int, dtype: torch.dtype, codec_file: Path, vae_file: Path) -> Needs:
-    """Bytes of each part. A slot is two rows of keys and values in both transformers."""
-    layers = config.num_layers + config.num_layers_sub
-    slot = 2 * 2 * layers * config.width * config.capacity * dtype.itemsize
-    work = RENDER_WORK if config.width >= 1024 else RENDER_WORK // 10
-    return Needs(
-        composer=lm_bytes + (SLOT_STEP - 1) * slot,
-        renderer=codec_file.stat().st_size + vae_file.stat().st_size,
-        slot=slot,
-        render_work=work,
-    )
-
-
-def _identity(paths: list[Path]) -> str:
-    """A digest of files by size, head and tail: quick for weights of many gigabytes, and it tells builds
-    apart."""
-    digest, piece = hashlib.sha256(), 1 << 16
-    for path in paths:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(piece))
-            file.seek(max(0, size - piece))
-            digest.update(file.read(piece))
-    return digest.hexdigest()

@@ -9,8 +9,7 @@ disk.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +63,15 @@ class Prompt:
         codes_KT: `[3, P]` int64 (mixed, vocal, bgm) at 25 Hz; 10 s give 251.
         vocal_CN, bgm_CN: `[2, N]` float32 at 48 kHz, equally long.
         warnings: those of the clip.
+        silence_KT: codes of silence of the same length, `[2, P]` (vocal, bgm), see `silence_codes`; only
+            stems alone need them.
     """
 
     codes_KT: Tensor
     vocal_CN: Tensor
     bgm_CN: Tensor
     warnings: tuple[str, ...] = ()
+    silence_KT: Tensor | None = None
 
     def num_latents(self, hop: int) -> int:
         """VAE frames of the prompt, for the noise that `codec_prompt` takes; `hop` in samples."""
@@ -235,17 +237,21 @@ def prompt_of_stems(vocal: Tensor, bgm: Tensor, dual: AudioTokenizer) -> Prompt:
     return Prompt(torch.cat([codes_KT[:1], codes_KT]), vocal_CN, bgm_CN)
 
 
-def codec_prompt(
-    prompt: Prompt, stem: Stem, *, dual: AudioTokenizer, vae: OobleckVAE, noise_ZT: Tensor
-) -> CodecPrompt:
+def silence_codes(dual: AudioTokenizer, num_samples: int) -> Tensor:
+    """Codes of silence, `[2, P]` (vocal, bgm), as many as a clip of so many samples has."""
+    silence_CN = torch.zeros(2, num_samples)
+    return sound2code(dual, [[silence_CN, silence_CN]])[0]
+
+
+def codec_prompt(prompt: Prompt, stem: Stem, *, vae: OobleckVAE, noise_ZT: Tensor) -> CodecPrompt:
     """What the codec starts a song, or one stem of it, from.
 
     For `vocal` the accompaniment of the prompt is replaced by silence, for `bgm` its vocals, both in the
     codes and in the audio whose latents come first.
 
     Args:
+        prompt: with the codes of silence, unless the stem is mixed.
         stem: mixed, vocal or bgm.
-        dual: tokenizer of the dual-track codec (for the codes of silence; not run for `mixed`).
         noise_ZT: `[Z, prompt.num_latents(hop)]` standard normal: the published system draws the prompt's
             latents.
 
@@ -261,86 +267,14 @@ def codec_prompt(
     if tuple(noise_ZT.shape) != wanted:
         raise ValueError(f"noise for the prompt is {list(noise_ZT.shape)}, must be {list(wanted)}")
     audio = {"vocal": prompt.vocal_CN, "bgm": prompt.bgm_CN}
-    codes = dict(zip(DUAL_STEMS, prompt.codes_KT[1:], strict=True))
-    for track in dual.config.tracks:
-        if stem not in ("mixed", track.stem):
-            audio[track.stem] = torch.zeros_like(audio[track.stem])
-            silence_T = dual.tokens([audio[track.stem]], track)[0]
-            codes[track.stem] = silence_T[: prompt.codes_KT.shape[1]]
+    codes_2T = prompt.codes_KT[1:].clone()
+    for row, name in enumerate(DUAL_STEMS):
+        if stem not in ("mixed", name):
+            assert prompt.silence_KT is not None, "a prompt for a stem alone carries the codes of silence"
+            audio[name] = torch.zeros_like(audio[name])
+            codes_2T[row] = prompt.silence_KT[row, : codes_2T.shape[1]]
     device = next(vae.parameters()).device
     with torch.inference_mode():
         audio_BCN = (audio["vocal"] + audio["bgm"])[None].to(device)
         latents_BZT = vae.encode(audio_BCN, noise_ZT[None].to(device, audio_BCN.dtype)).cpu()
-    return CodecPrompt(latents_BZT[0], torch.stack([codes[name] for name in DUAL_STEMS]))
-
-
-class PromptEncoder:
-    """Prompts of files, each content separated and encoded once.
-
-    Args:
-        shift_offset: the separator's shift for every prompt, so that a prompt depends on its file alone.
-        rows: separator chunks, and tokenizer segments, run at once.
-    """
-
-    def __init__(
-        self,
-        separator: Separator,
-        mixed: AudioTokenizer,
-        dual: AudioTokenizer,
-        *,
-        shift_offset: int = PUBLISHED_SHIFT_OFFSET,
-        rows: int = 1,
-    ) -> None:
-        self.separator, self.mixed, self.dual = separator, mixed, dual
-        self.shift_offset, self.rows = shift_offset, rows
-        self._done: dict[str, Prompt] = {}
-
-    def of_files(self, paths: Iterable[Path | str]) -> dict[str, Prompt | Exception]:
-        """Prompts by path as given; a file that cannot be used has its error there instead."""
-        found: dict[str, Prompt | Exception] = {}
-        digests: dict[str, str] = {}
-        clips: dict[str, PromptClip] = {}
-        for path in dict.fromkeys(map(str, paths)):
-            try:
-                digest = content_digest(path)
-                if digest not in self._done and digest not in clips:
-                    clips[digest] = load_clip(path, separator_rate=self.separator.sample_rate)
-                digests[path] = digest
-            except (ValueError, OSError) as error:
-                found[path] = error
-            if len(clips) >= self.rows:  # clips of 30 s are large: never hold more than run together
-                self._prepare(clips)
-                clips = {}
-        self._prepare(clips)
-        found.update({path: self._done[digest] for path, digest in digests.items()})
-        return found
-
-    def _prepare(self, clips: Mapping[str, PromptClip]) -> None:
-        made = prepare_prompts(
-            list(clips.values()),
-            self.separator,
-            self.mixed,
-            self.dual,
-            [self.shift_offset] * len(clips),
-            rows=self.rows,
-        )
-        self._done.update(zip(clips, made, strict=True))
-
-
-def content_digest(path: Path | str) -> str:
-    """SHA-256 of a file's bytes; what a cached prompt is kept under.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a file.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise ValueError(f"{path}: is not a file")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return CodecPrompt(latents_BZT[0], codes_2T)

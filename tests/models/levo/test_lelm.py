@@ -17,7 +17,7 @@ from songgen.models.catalog import entries
 from songgen.models.levo.checkpoint import build_lelm, read_lm_tensors, unused_lm_shapes
 from songgen.models.levo.compose import LelmSlots, compose, draft_of
 from songgen.models.levo.conditions import fit_prompt, prompt_rows
-from songgen.models.levo.config import CONDITION_NAMES, LevoConfig, LevoFiles
+from songgen.models.levo.config import CONDITION_NAMES, FileNames, LevoConfig
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.model import LevoModel
 from songgen.models.levo.pattern import to_sequence
@@ -35,7 +35,7 @@ LYRICS = [
 
 @pytest.fixture(scope="module")
 def lelm(tiny: LevoModel) -> LeLM:
-    return tiny._lelm.get()
+    return tiny.parts.lelm.get()
 
 
 def jobs(tiny: LevoModel, count: int, seconds: float = 3.0, **sampling: Any) -> Iterator[Job]:
@@ -149,7 +149,7 @@ def published(sizes: Any, max_seconds: float) -> LevoConfig:
         prefix_order=CONDITION_NAMES,
         structure_tags=(),
         cfg_coef=1.5,
-        files=LevoFiles("", "", "", None, ""),
+        files=FileNames("", "", "", None, ""),
     )
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from songgen.models.base import Draft, Job, Song
-from songgen.models.levo.model import LevoModel, load
+from songgen.models.levo.loading import load
+from songgen.models.levo.model import LevoModel
 from songgen.models.levo.tiny import ensure_tiny
 from songgen.requests import GenerateType, SongRequest
 from songgen.runtime.sampling import Sampling
@@ -54,10 +55,10 @@ def test_separate_equals_three_runs(tiny: LevoModel) -> None:
 
 def test_low_memory_gives_the_same_song(tiny: LevoModel, tiny_folder: Path) -> None:
     low = load(tiny_folder, device="cpu", memory="low")
-    assert low.memory == "low" and low._codec._part is None
+    assert low.memory == "low" and not low.parts.codec.is_loaded
     drafts = list(low.compose(iter([job(low)])))
     low.release("compose")
-    assert low._lelm._part is None
+    assert not low.parts.lelm.is_loaded
     songs = list(low.render(iter(drafts)))
     low.release("render")
     full = list(tiny.render(tiny.compose(iter([job(tiny)]))))

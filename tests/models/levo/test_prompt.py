@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,17 +22,17 @@ from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer
 from songgen.models.levo.prompt import (
     Prompt,
     PromptClip,
-    PromptEncoder,
     clip_of,
     codec_prompt,
     codec_stem,
-    content_digest,
     load_clip,
     prepare_prompt,
     prepare_prompts,
     prompt_of_stems,
+    silence_codes,
     to_rate,
 )
+from songgen.models.levo.prompt_encoder import PROMPTS_KEPT, PromptEncoder
 from songgen.models.levo.separation import Separator
 from songgen.nn.musicfm import MusicFmConfig
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
@@ -314,55 +315,36 @@ def test_a_file_is_separated_once(
     (tmp_path / "copy.wav").write_bytes((tmp_path / "one" / "prompt.wav").read_bytes())
     paths = [tmp_path / "one" / "prompt.wav", tmp_path / "other" / "prompt.wav", tmp_path / "copy.wav"]
     encoder = PromptEncoder(separator, mixed, dual)
-    made = encoder.of_files(paths)
+    one, other, copy = map(encoder.of_file, paths)
     calls = separator.network.clips
-    assert list(made) == [str(path) for path in paths]
-    one, other, copy = made.values()
-    assert isinstance(one, Prompt) and isinstance(other, Prompt)
     assert one is copy
     assert not equal(one, other)
-    assert encoder.of_files(paths[:1])[str(paths[0])] is one
+    assert encoder.of_file(paths[0]) is one
     assert separator.network.clips == calls
-    fresh = PromptEncoder(separator, mixed, dual).of_files(paths[:1])[str(paths[0])]
-    assert isinstance(fresh, Prompt)
-    assert equal(fresh, one)
+    assert equal(PromptEncoder(separator, mixed, dual).of_file(paths[0]), one)
 
 
-def test_files_are_run_in_groups(tmp_path: Path, mixed: AudioTokenizer, dual: AudioTokenizer) -> None:
-    """Whatever runs together, a file's prompt is the same, and a list of a thousand is not loaded at once."""
-    paths = [tmp_path / f"{seed}.wav" for seed in range(3)]
-    for seed, path in enumerate(paths):
-        write_audio(path, Audio(music(0.5 + seed, seed=seed), 48000))
-    made = PromptEncoder(Separator(HalfVocal()), mixed, dual, rows=2).of_files(paths)
-    for path in paths:
-        prompt, alone = made[str(path)], prepare_prompt(load_clip(path), Separator(HalfVocal()), mixed, dual)
-        assert isinstance(prompt, Prompt)
-        assert equal(prompt, alone)
-
-
-def test_a_bad_file_does_not_stop_the_others(
+def test_only_the_last_prompts_are_kept(
     tmp_path: Path, separator: Separator, mixed: AudioTokenizer, dual: AudioTokenizer
 ) -> None:
-    write_audio(tmp_path / "good.wav", Audio(music(1), 48000))
-    (tmp_path / "bad.wav").write_text("no audio", "utf-8")
-    made = PromptEncoder(separator, mixed, dual).of_files(
-        [tmp_path / "bad.wav", tmp_path / "good.wav", tmp_path / "none.wav"]
-    )
-    assert isinstance(made[str(tmp_path / "good.wav")], Prompt)
-    assert "bad.wav: cannot be read" in str(made[str(tmp_path / "bad.wav")])
-    assert isinstance(made[str(tmp_path / "none.wav")], FileNotFoundError)
+    """A list of ten thousand clips must not fill the memory."""
+    paths = [tmp_path / f"{seed}.wav" for seed in range(PROMPTS_KEPT + 1)]
+    for seed, path in enumerate(paths):
+        write_audio(path, Audio(music(0.2, seed=seed), 48000))
+    encoder = PromptEncoder(separator, mixed, dual)
+    first, *_, last = [encoder.of_file(path) for path in paths]
+    assert encoder.of_file(paths[-1]) is last
+    assert encoder.of_file(paths[0]) is not first
 
 
-def test_digest_is_of_the_content(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"same")
-    (tmp_path / "b").write_bytes(b"same")
-    assert content_digest(tmp_path / "a") == content_digest(tmp_path / "b")
-    (tmp_path / "b").write_bytes(b"else")
-    assert content_digest(tmp_path / "a") != content_digest(tmp_path / "b")
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        content_digest(tmp_path / "c")
-    with pytest.raises(ValueError, match="is not a file"):
-        content_digest(tmp_path)
+def test_the_codes_of_silence_are_made_only_when_asked_for(
+    tmp_path: Path, separator: Separator, mixed: AudioTokenizer, dual: AudioTokenizer
+) -> None:
+    write_audio(tmp_path / "a.wav", Audio(music(1), 48000))
+    encoder = PromptEncoder(separator, mixed, dual)
+    assert encoder.of_file(tmp_path / "a.wav").silence_KT is None
+    silence_KT = encoder.of_file(tmp_path / "a.wav", with_silence=True).silence_KT
+    assert silence_KT is not None and silence_KT.shape == (2, 26)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +364,8 @@ def test_mono_stems_are_doubled(shape: tuple[int, ...]) -> None:
 
 def stems_prompt(dual: AudioTokenizer) -> Prompt:
     vocal, bgm = torch.from_numpy(music(1.2)), torch.from_numpy(music(1.0, seed=3))
-    return prompt_of_stems(vocal, bgm, dual)
+    prompt = prompt_of_stems(vocal, bgm, dual)
+    return replace(prompt, silence_KT=silence_codes(dual, prompt.vocal_CN.shape[1]))
 
 
 def test_prompt_of_separate_stems(dual: AudioTokenizer) -> None:
@@ -397,7 +380,7 @@ def test_codec_starts_from_the_stems_own_prompt(dual: AudioTokenizer, vae: Ooble
     """For one stem the other is silence, in the codes and in the latents alike."""
     prompt = stems_prompt(dual)
     noise_ZT = torch.randn(3, prompt.num_latents(vae.config.hop))
-    start = codec_prompt(prompt, stem, dual=dual, vae=vae, noise_ZT=noise_ZT)  # type: ignore[arg-type]
+    start = codec_prompt(prompt, stem, vae=vae, noise_ZT=noise_ZT)  # type: ignore[arg-type]
     vocal_CN = torch.zeros(2, SECOND) if stem == "bgm" else prompt.vocal_CN
     bgm_CN = torch.zeros(2, SECOND) if stem == "vocal" else prompt.bgm_CN
     expected = prompt_of_stems(vocal_CN, bgm_CN, dual).codes_KT[1:]
@@ -410,12 +393,12 @@ def test_codec_starts_from_the_stems_own_prompt(dual: AudioTokenizer, vae: Ooble
 
 def test_codec_prompt_of_an_unknown_stem(dual: AudioTokenizer, vae: OobleckVAE) -> None:
     with pytest.raises(ValueError, match="stem 'drums'; one of mixed, vocal, bgm"):
-        codec_prompt(stems_prompt(dual), "drums", dual=dual, vae=vae, noise_ZT=torch.zeros(3, 25))  # type: ignore[arg-type]
+        codec_prompt(stems_prompt(dual), "drums", vae=vae, noise_ZT=torch.zeros(3, 25))  # type: ignore[arg-type]
 
 
 def test_codec_prompt_needs_fitting_noise(dual: AudioTokenizer, vae: OobleckVAE) -> None:
     with pytest.raises(ValueError, match=r"noise for the prompt is \[3, 24\], must be \[3, 25\]"):
-        codec_prompt(stems_prompt(dual), "mixed", dual=dual, vae=vae, noise_ZT=torch.zeros(3, 24))
+        codec_prompt(stems_prompt(dual), "mixed", vae=vae, noise_ZT=torch.zeros(3, 24))
 
 
 def test_heavy_packages_are_imported_only_when_needed() -> None:

@@ -144,7 +144,7 @@ def test_a_tokenizer_without_the_end_token_is_refused(tmp_path: Path, folder: Pa
 def test_token_counts_are_those_of_the_conditions(tiny_folder: Path) -> None:
     config = read_config(tiny_folder / "config.yaml")
     text = TextConditioner.load(config, tiny_folder / TOKENIZER, 256 + 3 + 6)
-    conditions = text.of_request("[verse] la la", "pop", bgm=False, prompt_KP=None)
+    conditions = text.of_request("[verse] la la", "pop", bgm=False)
     pad = text.lyrics.pad_id
     assert text.count_lyrics("[verse] la la") == int((conditions.lyric_ids[0] != pad).sum())
     assert text.count_description("pop") == int((conditions.description_ids[0] != pad).sum())

@@ -1,0 +1,45 @@
+"""`songgen models`: lists the catalogue, and what of it is on this disk."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from songgen.models import catalog
+from songgen.models.levo.locate import is_checkpoint
+
+HEAD = ("name", "short", "longest", "languages", "GPU memory", "on disk")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the catalogue. Returns 0."""
+    parser = argparse.ArgumentParser(prog="songgen models", description="List the models.")
+    parser.add_argument("--runtime-dir", type=Path, help="also look for models beside these runtime files")
+    args = parser.parse_args(argv)
+    rows: list[tuple[str, ...]] = [HEAD, (catalog.TINY, "", "", "", "", "built in (noise, not music)")]
+    rows += [_row(entry, args.runtime_dir) for entry in catalog.entries()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(
+        "\nGPU memory: as published, without and with prompt audio. Languages: as announced by the publisher."
+    )
+    print(f"Licence of all published weights: {catalog.runtime_entry().licence}.")
+    print("Download one with `songgen fetch NAME`. Known, but not to be run:")
+    for name, reason in catalog.not_supported().items():
+        print(f"  {name}: {reason}")
+    return 0
+
+
+def _row(entry: catalog.CatalogEntry, runtime_dir: Path | None) -> tuple[str, ...]:
+    places = catalog.model_places(entry, runtime_dir=runtime_dir)
+    minutes, seconds = divmod(int(entry.max_seconds), 60)
+    return (
+        entry.name,
+        entry.aliases[0] if entry.aliases else "",
+        f"{minutes} min {seconds:02} s",
+        ", ".join(entry.languages),
+        f"{entry.memory_gb:g} / {entry.prompt_memory_gb:g} GB",
+        next((str(place) for place in places if is_checkpoint(place)), "-"),
+    )

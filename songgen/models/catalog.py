@@ -1,0 +1,209 @@
+"""The catalogue of published models, and the road from a name or a folder to a loaded model.
+
+The catalogue is data: one file a model in `configs/model`. Nothing here knows what is in a checkpoint; a name
+only says which folder to look for, and where it could be fetched from.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from songgen.models.levo.locate import is_checkpoint
+
+if TYPE_CHECKING:
+    from songgen.models.base import SongModel  # needs torch: listing and fetching do not
+
+TINY = "tiny"
+"""The built-in model: seeded random weights in the published layout. It makes noise, not music."""
+
+RUNTIME = "runtime"
+"""Name under which the files that all LeVo checkpoints share are fetched."""
+
+CHECKPOINT_FILES = ("config.yaml", "model.pt", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One published model, as its file in `configs/model` describes it.
+
+    Args:
+        name: the published name, also the folder's.
+        aliases: shorter names.
+        family, version: `levo`; `v1` or `v2`.
+        repository: where it is fetched from, on the Hugging Face hub.
+        max_seconds: longest song.
+        languages: ISO 639-1 codes, as announced by the publisher.
+        memory_gb, prompt_memory_gb: GPU memory of the published program, without and with prompt audio.
+        parameters: of the language model.
+        licence: one line for whoever fetches it.
+        sizes: of the language model, under the names of config.yaml (`dim`, `num_layers`, ...).
+        files: patterns of the files to fetch.
+    """
+
+    name: str
+    repository: str
+    licence: str
+    family: str = "levo"
+    version: str = ""
+    aliases: tuple[str, ...] = ()
+    max_seconds: float = 0.0
+    languages: tuple[str, ...] = ()
+    memory_gb: float = 0.0
+    prompt_memory_gb: float = 0.0
+    parameters: int = 0
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    files: tuple[str, ...] = CHECKPOINT_FILES
+
+
+@cache
+def entries() -> tuple[CatalogEntry, ...]:
+    """Every published model that songgen runs, smallest first within a version."""
+    folder = resources.files("songgen") / "configs" / "model"
+    found = [
+        _entry(yaml.safe_load(item.read_text(encoding="utf-8")))
+        for item in folder.iterdir()
+        if item.name.endswith(".yaml") and item.name != "not_supported.yaml"
+    ]
+    return tuple(
+        sorted(found, key=lambda entry: (entry.version, entry.parameters, entry.max_seconds, entry.name))
+    )
+
+
+@cache
+def not_supported() -> Mapping[str, str]:
+    """Names that songgen knows of and cannot run, each with the reason."""
+    text = (resources.files("songgen") / "configs" / "model" / "not_supported.yaml").read_text(
+        encoding="utf-8"
+    )
+    return dict(yaml.safe_load(text)["not_supported"])
+
+
+@cache
+def runtime_entry() -> CatalogEntry:
+    """The files that all LeVo checkpoints share; `version` and sizes are empty."""
+    text = (resources.files("songgen") / "configs" / "levo" / "runtime.yaml").read_text(encoding="utf-8")
+    return _entry(yaml.safe_load(text))
+
+
+def find_entry(name: str) -> CatalogEntry | None:
+    """The entry of a name, alias or repository; case, `-` and `_` are forgiven. None if there is none."""
+    wanted = _plain(name)
+    for entry in entries():
+        if wanted in {_plain(known) for known in (entry.name, entry.repository, *entry.aliases)}:
+            return entry
+    return None
+
+
+def explain_unknown(name: str) -> str:
+    """One or two lines on a name that the catalogue does not run: why, or what there is instead."""
+    for known, reason in not_supported().items():
+        if _plain(known).removeprefix("songgeneration_") == _plain(name).removeprefix("songgeneration_"):
+            return f"model {name!r} cannot be run: {known} is {reason}"
+    short = [entry.aliases[0] if entry.aliases else entry.name for entry in entries()]
+    near = difflib.get_close_matches(_plain(name), [_plain(known) for known in (TINY, *short)], n=1)
+    hint = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
+    return (
+        f"model {name!r} is neither a folder nor a name of the catalogue{hint}\n"
+        f"The catalogue has: {', '.join((TINY, *short))}"
+    )
+
+
+def model_places(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> tuple[Path, ...]:
+    """The folders in which a published model is looked for, first to last."""
+    roots = [Path(), Path("ckpt"), Path("models")]
+    if runtime_dir is not None:
+        roots += [Path(runtime_dir), Path(runtime_dir) / "ckpt", Path(runtime_dir).parent]
+    names = (entry.name, entry.repository.rpartition("/")[2])
+    return tuple(dict.fromkeys((root / name).absolute() for root in roots for name in names))
+
+
+def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) -> Path:
+    """Find the checkpoint folder of a path or a published name (not of `tiny`, which is built in).
+
+    A folder that exists wins over a name, unless it is no checkpoint and the name is in the catalogue.
+
+    Raises:
+        FileNotFoundError: it is not on this disk; lists where it was looked for, and how to fetch it.
+        ValueError: it is neither a folder nor a name that songgen can run.
+    """
+    path = Path(name_or_path).expanduser()
+    entry = find_entry(str(name_or_path).rstrip("/"))
+    if is_checkpoint(path) or (path.exists() and entry is None):
+        return path.absolute()
+    if entry is not None:
+        places = model_places(entry, runtime_dir=runtime_dir)
+        for place in places:
+            if is_checkpoint(place):
+                return place
+        looked = "".join(f"\n  {place}" for place in places)
+        raise FileNotFoundError(
+            f"{entry.name} is not on this disk; it was looked for in{looked}\n"
+            f"Get it with `songgen fetch {entry.name}`"
+        )
+    if len(path.parts) > 1 or path.is_absolute():
+        raise FileNotFoundError(f"{path}: no such folder")
+    raise ValueError(explain_unknown(str(name_or_path)))
+
+
+def load_model(
+    name_or_path: str | Path,
+    *,
+    runtime_dir: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory: str = "auto",
+    batch: int | None = None,
+    attention: str = "auto",
+    threads: int | str = "auto",
+) -> SongModel:
+    """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
+
+    Args:
+        name_or_path: case, `-` and `_` of names are forgiven, and a trailing slash.
+        runtime_dir: folder of the shared runtime files (`ckpt/`, `third_party/`), searched first.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        dtype: `auto`, `fp16`, `bf16` or `fp32` of the language model.
+        memory: `auto`, `full` or `low`.
+        batch: songs at once; None lets the model choose.
+        attention: `auto` or a backend's name.
+        threads: CPU threads, or `auto`.
+
+    Raises:
+        FileNotFoundError: a file is missing; says where it was looked for and how to get it.
+        ValueError: an unknown name, or a setting that this machine or model cannot take.
+    """
+    from songgen.models.levo.loading import load
+
+    settings: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "memory": memory,
+        "batch": batch,
+        "attention": attention,
+        "threads": threads,
+    }
+    if _plain(str(name_or_path)) == TINY:
+        from songgen.models.levo.tiny import ensure_tiny
+
+        return load(ensure_tiny(), runtime_dir=None, **settings)
+    folder = find_folder(name_or_path, runtime_dir=runtime_dir)
+    return load(folder, runtime_dir=runtime_dir, **settings)
+
+
+def _entry(tree: Mapping[str, Any]) -> CatalogEntry:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()
+    }
+    return CatalogEntry(**values)
+
+
+def _plain(name: str) -> str:
+    return name.strip().rstrip("/").lower().replace("-", "_")

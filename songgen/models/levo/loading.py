@@ -1,0 +1,186 @@
+"""From a checkpoint's folder to a model: find the files, compare sizes, plan the memory, load the parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from songgen.models.levo.checkpoint import (
+    DESCRIPTION_TABLE,
+    LM_PREFIX,
+    build_lelm,
+    load_audio_tokenizer,
+    load_codec,
+    read_lm_tensors,
+    tensor_shapes,
+)
+from songgen.models.levo.condition import TextConditioner
+from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
+from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_runtime_file, runtime_places
+from songgen.models.levo.model import LevoModel, Loaded, Parts
+from songgen.models.levo.prompt_encoder import PromptEncoder
+from songgen.models.levo.prompt_library import load_library
+from songgen.models.levo.separation import load_separator
+from songgen.nn.oobleck import OobleckConfig
+from songgen.runtime.decode import SLOT_STEP
+from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
+from songgen.runtime.memory import Needs, free_bytes, plan_memory
+
+ATTENTION = ("auto", "sdpa")
+LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
+"""Songs at once, at most, where the user leaves it open."""
+
+RENDER_WORK = 1_500_000_000
+"""Bytes of working memory for rendering one song at published size: 0.75 GB for a VAE chunk, 0.17 GB for
+the flow windows of each of three stems (`tools/measure_memory.py`), and the audio."""
+
+PUBLISHED_WIDTH = 1024
+"""Narrower language models come with a codec that is small too."""
+
+SEPARATOR_WEIGHTS, SEPARATOR_CONFIG = (f"third_party/demucs/ckpt/htdemucs.{end}" for end in ("pth", "yaml"))
+PROMPT_LIBRARY = "tools/new_auto_prompt.pt"
+
+
+@dataclass(frozen=True)
+class LevoFiles:
+    """The files of a checkpoint and where it finds the shared ones."""
+
+    checkpoint: CheckpointFiles
+    runtime_dir: Path | None
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Folders that runtime files are looked for in."""
+        return runtime_places(checkpoint=self.checkpoint.folder, runtime_dir=self.runtime_dir)
+
+    def find(self, relative: str) -> Path:
+        """A runtime file. Raises FileNotFoundError that lists the places and the way to get it."""
+        return find_runtime_file(relative, checkpoint=self.checkpoint.folder, runtime_dir=self.runtime_dir)
+
+
+def load(
+    folder: Path,
+    *,
+    runtime_dir: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory: str = "auto",
+    batch: int | None = None,
+    attention: str = "auto",
+    threads: int | str = "auto",
+) -> LevoModel:
+    """Load a checkpoint's folder; the arguments are those of `songgen.models.catalog.load_model`.
+
+    Files are found and memory is planned before any weights are read.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a setting, or a file that does not fit.
+    """
+    if attention not in ATTENTION:
+        raise ValueError(f"attention is {attention!r}; it must be one of {', '.join(ATTENTION)}")
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    compute_float32_exactly()
+    files = LevoFiles(find_checkpoint(folder), runtime_dir)
+    config = read_config(files.checkpoint.config, search=files.places)
+    shapes = tensor_shapes(files.checkpoint.weights)
+    table = LM_PREFIX + DESCRIPTION_TABLE
+    if table not in shapes:
+        raise ValueError(f"{files.checkpoint.weights}: no tensor {table}; is this a LeVo language model?")
+    text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[table][0])
+    num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
+    torch.set_num_threads(choose_threads(threads, num_parameters))
+    plan = plan_memory(
+        _needs(config, files, num_parameters * precision.itemsize, precision),
+        mode=memory,
+        batch=batch,
+        free=free_bytes(where),
+        largest_batch=LARGEST_BATCH[where.type],
+    )
+    parts = _parts(config, files, precision, where)
+    model = LevoModel(
+        files.checkpoint.folder.name,
+        config,
+        text,
+        plan,
+        parts,
+        device=where,
+        dtype=precision,
+        identity=_identity(config, files),
+    )
+    parts.lelm.get()
+    if plan.residency == "full":
+        parts.codec.get()
+    return model
+
+
+def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: torch.device) -> Parts:
+    """The parts of a model, each loaded when first used. Files of prompts are looked for only then."""
+    weights, names = files.checkpoint.weights, config.files
+    dual_file, vae_file = files.find(names.dual_codec), files.find(names.vae_model)
+    vae_json = files.find(names.vae_config)
+    try:
+        vae_config = OobleckConfig.from_json_dict(json.loads(vae_json.read_text("utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{vae_json}: {error}") from None
+
+    def make_prompt_encoder() -> PromptEncoder:
+        if names.mixed_codec is None:
+            raise ValueError("this checkpoint's config.yaml names no audio_tokenizer_checkpoint for prompts")
+        mixed_file = files.find(names.mixed_codec)
+        separator_file, separator_yaml = files.find(SEPARATOR_WEIGHTS), files.find(SEPARATOR_CONFIG)
+        return PromptEncoder(
+            load_separator(separator_file, separator_yaml, device=device),
+            load_audio_tokenizer(mixed_file, MIXED_TRACKS, device),
+            load_audio_tokenizer(dual_file, DUAL_TRACKS, device),
+        )
+
+    return Parts(
+        lelm=Loaded(
+            lambda: build_lelm(config, read_lm_tensors(weights), source=weights, dtype=dtype, device=device)
+        ),
+        codec=Loaded(
+            lambda: load_codec(
+                dual_file, vae_file, vae_config, num_heads=config.estimator_heads, device=device
+            )
+        ),
+        prompt_encoder=Loaded(make_prompt_encoder),
+        prompt_library=Loaded(lambda: load_library(files.find(PROMPT_LIBRARY))),
+    )
+
+
+def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dtype) -> Needs:
+    """Bytes of each part. A slot is two rows of keys and values in both transformers."""
+    layers = config.num_layers + config.num_layers_sub
+    slot = 2 * 2 * layers * config.width * config.capacity * dtype.itemsize
+    codec = [files.find(name).stat().st_size for name in (config.files.dual_codec, config.files.vae_model)]
+    return Needs(
+        composer=lm_bytes + (SLOT_STEP - 1) * slot,
+        renderer=sum(codec),
+        slot=slot,
+        render_work=RENDER_WORK if config.width >= PUBLISHED_WIDTH else RENDER_WORK // 10,
+    )
+
+
+def _identity(config: LevoConfig, files: LevoFiles) -> str:
+    """A digest of the files that decide a song, by size, head and tail.
+
+    Quick for weights of many gigabytes, and it tells builds apart.
+    """
+    names = (config.files.dual_codec, config.files.vae_config, config.files.vae_model)
+    paths = [files.checkpoint.config, files.checkpoint.weights, *map(files.find, names)]
+    digest, piece = hashlib.sha256(), 1 << 16
+    for path in paths:
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(piece))
+            file.seek(max(0, size - piece))
+            digest.update(file.read(piece))
+    return digest.hexdigest()
