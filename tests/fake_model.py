@@ -48,6 +48,7 @@ class FakeModel:
     max_seconds: float = 60.0
     device: str = "cpu"
     identity: str = "f" * 64
+    summary: str = "fake, on nothing"
     events: list[tuple[str, str]] = field(default_factory=list)
 
     @property

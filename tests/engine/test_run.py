@@ -352,6 +352,11 @@ def test_tokens_keep_what_rendering_needs(tmp_path: Path) -> None:
     with safe_open(tmp_path / "tokens" / "a.safetensors", framework="pt") as file:
         assert list(file.keys()) == ["tokens"]
         assert file.get_tensor("tokens").shape == (3, 5) and file.get_tensor("tokens").dtype == torch.int32
-        metadata = file.metadata()
-    assert metadata["name"] == "a" and metadata["seed"] == "3" and metadata["generate_type"] == "mixed"
-    assert metadata["model"] == "fake" and json.loads(metadata["sampling"])["top_k"] == 5000
+        facts = json.loads(file.metadata()["songgen"])
+    assert (facts["name"], facts["seed"], facts["generate_type"], facts["model"]) == ("a", 3, "mixed", "fake")
+    assert facts["sampling"]["top_k"] == 5000 and facts["request"]["source"]["mine"] == 1
+    run_in_folder(
+        FakeModel(batch=2), [request("b"), request("a", seed=3)], tmp_path / "x", output={"tokens": True}
+    )
+    one, other = (folder / "tokens" / "a.safetensors" for folder in (tmp_path, tmp_path / "x"))
+    assert one.read_bytes() == other.read_bytes()

@@ -7,6 +7,7 @@ asked for, and then loaded like any checkpoint.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -21,8 +22,17 @@ from torch import Tensor, nn
 from songgen.models.levo.checkpoint import LM_PREFIX, unused_lm_shapes
 from songgen.models.levo.codec import CodecConfig, LevoCodec, ignored_shapes
 from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.encode import (
+    DUAL_TRACKS,
+    MIXED_TRACKS,
+    AudioTokenizer,
+    AudioTokenizerConfig,
+    Track,
+)
 from songgen.models.levo.lelm import LeLM
+from songgen.models.levo.separation import PUBLISHED_OPTIONS, build_network
 from songgen.models.levo.text import DESCRIPTION_TOKENS_V2, END, PAD, START
+from songgen.nn.musicfm import MusicFmConfig
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 
 SEED = 20261120
@@ -104,6 +114,18 @@ CODEC = CodecConfig(
     vocab_size=8,
     projection_dims=(20, 12),
 )
+SEPARATOR_OPTIONS = {
+    "channels": 4,
+    "dconv_comp": 4,
+    "bottom_channels": 16,
+    "t_heads": 2,
+    "t_layers": 3,
+    "t_hidden_scale": 2.0,
+}
+PROMPT_TYPES = (
+    *("Pop", "Latin", "Rock", "Electronic", "Metal", "Country", "R&B/Soul", "Ballad", "Jazz", "World"),
+    *("Hip-Hop", "Funk", "Soundtrack", "Auto"),
+)
 VAE = OobleckConfig(channels=4, c_mults=(1, 2, 2, 3, 3), strides=(2, 4, 4, 6, 10), latent_dim=16)
 
 
@@ -115,7 +137,7 @@ def ensure_tiny(cache_dir: Path | None = None) -> Path:
     """
     cache_dir = Path.home() / ".cache" / "songgen" if cache_dir is None else cache_dir
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    home = cache_dir / f"tiny-{recipe}"
+    home = cache_dir / (f"tiny-{recipe}" if has_separator() else f"tiny-{recipe}-without-separator")
     if not (home / "tiny").is_dir():
         cache_dir.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".tiny-", dir=cache_dir))
@@ -139,8 +161,13 @@ def write_tiny(folder: Path) -> None:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(SEED)
         torch.save(_lm_tensors(config), folder / "model.pt")
-        _save(_codec_tensors(), folder / "ckpt/model_septoken/model_2.safetensors")
+        encoders = [_audio_tokenizer(tracks, config.code_size) for tracks in (MIXED_TRACKS, DUAL_TRACKS)]
+        _save(encoders[0].state_dict(), folder / "ckpt/model_1rvq/model_2_fixed.safetensors")
+        _save(_codec_tensors(encoders[1]), folder / "ckpt/model_septoken/model_2.safetensors")
         _write_vae(folder / "ckpt/vae")
+        _write_prompt_library(folder / "tools/new_auto_prompt.pt", config)
+        if has_separator():
+            _write_separator(folder / "third_party/demucs/ckpt")
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -189,13 +216,64 @@ def _lm_tensors(config: LevoConfig) -> dict[str, Tensor]:
     return {LM_PREFIX + name: tensor for name, tensor in (unused | lelm.state_dict()).items()}
 
 
-def _codec_tensors() -> dict[str, Tensor]:
+def _audio_tokenizer(tracks: tuple[Track, ...], num_codes: int) -> AudioTokenizer:
+    """An encode half whose tokens are all below `num_codes`, the language model's codes.
+
+    Codes are found by direction: the rows from `num_codes` on point where earlier ones do, and the first
+    wins.
+    """
+    musicfm = MusicFmConfig(
+        conv_dim=6,
+        dim=CODEC.ssl_dim,
+        ffn_dim=48,
+        num_heads=4,
+        num_layers=max(track.layer for track in tracks),
+    )
+    tokenizer = AudioTokenizer(AudioTokenizerConfig(tracks, musicfm, CODEC.codebook_size, CODEC.codebook_dim))
+    _randomise_(tokenizer, lambda name: 30.0 if "conv.linear" in name else 1.0)
+    for track in tracks:
+        codebook = tokenizer.get_parameter(f"{track.quantizer}.quantizers.0.codebook.weight")
+        repeats = -(-CODEC.codebook_size // num_codes)
+        codebook[num_codes:] = 2 * codebook[:num_codes].repeat(repeats, 1)[: len(codebook) - num_codes]
+    return tokenizer
+
+
+def _codec_tensors(tokenizer: AudioTokenizer) -> dict[str, Tensor]:
     """The dual-track codec; its latent statistics are mean 0 and deviation 1, counted to the end."""
     codec = LevoCodec(CODEC)
     _randomise_(codec, lambda name: 1.0)
     codec.normfeat.counts.fill_(100_000)
     codec.normfeat.sum_x2.fill_(100_000)
-    return {name: torch.zeros(shape) for name, shape in ignored_shapes(CODEC).items()} | codec.state_dict()
+    unused = {name: torch.zeros(shape) for name, shape in ignored_shapes(CODEC).items()}
+    return unused | codec.state_dict() | tokenizer.state_dict()
+
+
+def _write_prompt_library(path: Path, config: LevoConfig) -> None:
+    """Two prompts of random codes for each published type and language."""
+    shape = (1, config.num_codebooks, config.prompt_frames)
+    library = {
+        kind: {
+            language: [torch.randint(0, config.code_size, shape) for _ in range(2)]
+            for language in ("zh", "en")
+        }
+        for kind in PROMPT_TYPES
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(library, path)
+
+
+def has_separator() -> bool:
+    """Whether the package with the separator's network is installed, so that a tiny one can be made."""
+    return all(importlib.util.find_spec(name) is not None for name in ("demucs", "julius"))
+
+
+def _write_separator(folder: Path) -> None:
+    network = build_network({**PUBLISHED_OPTIONS, **SEPARATOR_OPTIONS})
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), folder / "htdemucs.pth")
+    _write_text(
+        folder / "htdemucs.yaml", "".join(f"{key}: {value}\n" for key, value in SEPARATOR_OPTIONS.items())
+    )
 
 
 def _write_vae(folder: Path) -> None:

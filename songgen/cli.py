@@ -1,0 +1,88 @@
+"""The `songgen` command: finds the subcommand, sets up logging, turns what went wrong into an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import songgen
+
+COMMANDS = {
+    "generate": "make songs from a file of requests",
+    "render": "make audio from saved tokens",
+    "check": "find what in the lyrics and descriptions will hurt, and mend it",
+    "models": "list the models",
+    "fetch": "download a published model",
+}
+CANNOT_START, INTERRUPTED = 2, 130
+
+
+class BarHandler(logging.Handler):
+    """Writes log lines to standard error without tearing progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status.
+
+    0: done; 1: some songs failed or text is to be mended; 2: nothing could start; 130: interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command, rest = _command(words)
+    _set_up_logging()
+    try:
+        return int(importlib.import_module(f"songgen.commands.{command}").main(rest))
+    except KeyboardInterrupt:
+        print("\nsonggen: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: `songgen models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CANNOT_START
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        logging.getLogger("songgen").debug("the error in full", exc_info=True)
+        message = (
+            str(error)
+            if isinstance(error, ValueError | FileNotFoundError)
+            else f"{type(error).__name__}: {error}"
+        )
+        print(f"songgen: {message}", file=sys.stderr)
+        return CANNOT_START
+
+
+def _command(words: list[str]) -> tuple[str, list[str]]:
+    """The subcommand and its words; prints help and exits where there is none."""
+    width = max(len(name) for name in COMMANDS)
+    lines = "\n".join(f"  {name.ljust(width)}  {doc}" for name, doc in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="songgen",
+        usage="songgen COMMAND [...]",
+        description="Run the open lyrics-to-song models.",
+        epilog=f"commands:\n{lines}\n\n`songgen COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"songgen {songgen.__version__}")
+    parser.add_argument("command", choices=tuple(COMMANDS), help=argparse.SUPPRESS)
+    first = words[:1] or ["--help"]
+    return parser.parse_args(first).command, words[1:]
+
+
+def _set_up_logging() -> None:
+    handler = BarHandler()
+    handler.setFormatter(logging.Formatter("songgen: %(levelname)s: %(message)s"))
+    logger = logging.getLogger("songgen")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

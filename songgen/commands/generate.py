@@ -1,0 +1,94 @@
+"""`songgen generate`: songs from a file of requests.
+
+songgen generate model=tiny input=sample/lyrics.jsonl output.dir=output [key=value ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from songgen.commands.progress import Progress
+from songgen.commands.songs import CANNOT_START, Tally, help_on, load
+from songgen.config import GenerateConfig, describe, generate_config
+from songgen.requests import RequestFile, read_requests
+
+if TYPE_CHECKING:
+    from songgen.engine.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE = "songgen generate model=tiny input=sample/lyrics.jsonl output.dir=output"
+EXIT_STATUS = "exit status: 0 all songs made, 1 some failed, 2 nothing could start, 130 interrupted"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command. Returns 0 if all songs are there, 1 if some failed, 2 if nothing could start.
+
+    Raises:
+        ValueError, OSError: nothing could start.
+    """
+    if any(word in ("-h", "--help") for word in argv):
+        _parser().print_help()
+        return 0
+    config = generate_config(argv)
+    if config.verbose:
+        logging.getLogger("songgen").setLevel(logging.DEBUG)
+    requests = read_requests(config.input, default_generate_type=config.generate_type)
+    if not requests.requests and not requests.bad_lines:
+        raise ValueError(f"{config.input}: holds no requests")
+    if requests.bad_lines and config.on_error == "stop":
+        for bad in requests.bad_lines:
+            print(f"songgen: {bad}", file=sys.stderr)
+        print("songgen: nothing was started, as on_error=stop", file=sys.stderr)
+        return CANNOT_START
+    return _generate(config, requests)
+
+
+def _generate(config: GenerateConfig, requests: RequestFile) -> int:
+    from songgen.engine.journal import Journal
+
+    tally = Tally()
+    with Journal(config.output, config.input.stem, resume=config.resume) as journal:
+        for bad in requests.bad_lines:
+            journal.write_bad_line(bad, config.loading.model)
+            tally.errors.append(str(bad))
+        if requests.requests:
+            _make_songs(config, requests, journal, tally)
+        tally.show(config.output, journal.path)
+    return tally.status
+
+
+def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal, tally: Tally) -> None:
+    from songgen.engine.plan import seconds_limit
+    from songgen.engine.run import Run, record_all
+    from songgen.engine.settings import Settings
+
+    model = load(config.loading)
+    settings = Settings(
+        sampling=config.sampling,
+        seed=journal.run_seed(config.seed),
+        generate_type=config.generate_type,
+        lyrics=config.lyrics,
+        max_seconds=seconds_limit(config.max_seconds, model),
+        memory=model.memory,
+    )
+    total = sum(request.num_samples for request in requests.requests)
+    with Progress(total, ("compose", "render"), sys.stderr) as progress:
+        run = Run(model, settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
+        outcomes = run.songs(requests.requests)
+        tally.follow(record_all(outcomes, journal, model, settings.seed), progress)
+
+
+def _parser() -> argparse.ArgumentParser:
+    settings = help_on(describe("generate"))
+    return argparse.ArgumentParser(
+        prog="songgen generate",
+        usage="songgen generate model=MODEL input=FILE.jsonl [output.dir=OUT] [key=value ...]",
+        description="Make songs from a file of requests, one JSON object a line.",
+        epilog=f"settings and their defaults:\n{settings}\n\n{EXIT_STATUS}\nexample: {EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )

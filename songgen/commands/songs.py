@@ -1,0 +1,81 @@
+"""What `generate` and `render` have in common: following a run to its end, and saying how it went."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from songgen.commands.progress import Progress
+from songgen.config import Loading
+from songgen.engine.settings import Output
+
+if TYPE_CHECKING:
+    from songgen.engine.outcome import Outcome
+    from songgen.models.base import SongModel
+
+ALL_MADE, SOME_FAILED, CANNOT_START = 0, 1, 2
+MOST_ERRORS = 50
+"""Errors that the summary lists; all are in the records."""
+
+
+@dataclass
+class Tally:
+    """How the songs of a run ended."""
+
+    made: int = 0
+    skipped: int = 0
+    errors: list[str] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return SOME_FAILED if self.errors else ALL_MADE
+
+    def follow(self, ended: Iterator[tuple[Outcome, Mapping[str, Any] | None]], progress: Progress) -> None:
+        """Take a run to its end."""
+        for outcome, record in ended:
+            progress.end(outcome.name, record)
+            if record is None:
+                self.skipped += 1
+            elif record["status"] == "ok":
+                self.made += 1
+            else:
+                self.errors.append(f"{outcome.name}: {record['stage']}: {record['error']}")
+
+    def show(self, output: Output, records: Path) -> None:
+        """Print how many songs were made, what failed, and where everything is."""
+        seconds = time.monotonic() - self.start
+        counts = [f"{self.made} made"]
+        counts += [f"{self.skipped} there already"] if self.skipped else []
+        counts += [f"{len(self.errors)} failed"] if self.errors else []
+        print(f"Songs: {', '.join(counts)}, in {seconds:.1f} s")
+        for error in self.errors[:MOST_ERRORS]:
+            print("  failed: " + " ".join(error.split()))
+        if len(self.errors) > MOST_ERRORS:
+            print(f"  and {len(self.errors) - MOST_ERRORS} more, see the records")
+        if self.made or self.skipped:
+            print(f"Audio:   {output.dir / 'audio'}")
+            if output.tokens:
+                print(f"Tokens:  {output.dir / 'tokens'}")
+        print(f"Records: {records}")
+
+
+def load(loading: Loading) -> SongModel:
+    """Load the model of a run, and say which."""
+    from songgen.models.catalog import load_model
+
+    options = asdict(loading)
+    model = load_model(options.pop("model"), **options)
+    print(f"Model: {model.summary}", file=sys.stderr)
+    return model
+
+
+def help_on(settings: Sequence[tuple[str, str, str]]) -> str:
+    """The settings as lines of help: key=default, and what it does."""
+    width = max(len(f"{key}={default}") for key, default, _ in settings)
+    return "\n".join(f"  {f'{key}={default}'.ljust(width)}  {doc}" for key, default, doc in settings)

@@ -1,0 +1,233 @@
+"""The settings: Hydra composes `configs/`, and this file turns the tree at once into frozen dataclasses.
+
+Hydra's part is the files and the groups (`sampling=greedy` chooses `configs/sampling/greedy.yaml`). A
+`key=value` is then set here and not by Hydra's override grammar, so that a file name may hold any character.
+Nothing outside this file sees a Hydra or OmegaConf object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from songgen.config_keys import KEYS, ConfigError, did_you_mean, read_value
+from songgen.engine.settings import LyricsPolicy, Output
+from songgen.requests import GenerateType
+
+if TYPE_CHECKING:  # torch is imported when a configuration is made, not for its help or its errors
+    from songgen.runtime.sampling import Sampling
+
+Command = Literal["generate", "render"]
+GROUPS = ("sampling",)
+REQUIRED = {
+    "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
+    "input": "input=FILE.jsonl",
+}
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Which model, and how it is run; `config_keys.KEYS` says what the values mean."""
+
+    model: str
+    runtime_dir: Path | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    memory: str = "auto"
+    batch: int | None = None
+    attention: str = "auto"
+    threads: int | str = "auto"
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """The settings of `songgen generate`."""
+
+    loading: Loading
+    input: Path
+    output: Output
+    sampling: Sampling
+    generate_type: GenerateType
+    lyrics: LyricsPolicy
+    max_seconds: float | None
+    seed: int | None
+    on_error: Literal["continue", "stop"]
+    resume: bool
+    verbose: bool
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """The settings of `songgen render`; `generate_type` None keeps what each song was made with."""
+
+    loading: Loading
+    output: Output
+    generate_type: GenerateType | None
+    resume: bool
+    verbose: bool
+
+
+def generate_config(overrides: Sequence[str]) -> GenerateConfig:
+    """The settings of `songgen generate` with some `key=value` in place.
+
+    Raises:
+        ConfigError: an unknown key, a value that is not allowed, or a missing setting.
+    """
+    values = _values("generate", overrides)
+    names = ("input", "generate_type", "lyrics", "max_seconds", "seed", "on_error", "resume", "verbose")
+    own = {name: values[name] for name in names}
+    return GenerateConfig(loading=_loading(values), output=_output(values), sampling=_sampling(values), **own)
+
+
+def render_config(overrides: Sequence[str]) -> RenderConfig:
+    """The settings of `songgen render` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`.
+    """
+    values = _values("render", overrides)
+    own = {name: values[name] for name in ("generate_type", "resume", "verbose")}
+    return RenderConfig(loading=_loading(values), output=_output(values), **own)
+
+
+def named_sampling(name: str) -> Sampling:
+    """The sampling settings of a file in `configs/sampling`: upstream, lowmem or greedy.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    tree = _tree("generate", {"sampling": name})
+    return _sampling(
+        {key: read_value(key, value) for key, value in tree.items() if key.startswith("sampling.")}
+    )
+
+
+def loading(model: str | Path, **options: object) -> Loading:
+    """Checked `Loading` from plain values, for the Python API.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    return Loading(str(model), **{name: read_value(name, value) for name, value in options.items()})
+
+
+def describe(command: Command) -> list[tuple[str, str, str]]:
+    """Each setting of a command: key, default as text, and one line of explanation."""
+    tree = _tree(command, {})
+    rows: list[tuple[str, str, str]] = []
+    for key, setting in KEYS.items():
+        if key not in tree:
+            continue
+        group, value = key.partition(".")[0], tree[key]
+        if group in GROUPS and all(row[0] != group for row in rows):
+            rows.append((group, _default_choice(group), f"named settings: {', '.join(_choices(group))}"))
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        rows.append((key, shown, setting.doc + (f"; null: {setting.null}" if value is None else "")))
+    return rows
+
+
+def config_folder() -> Path:
+    """The folder of the configuration files, of an installed songgen or of a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "generate.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"configs/generate.yaml is neither in {package} nor in {package.parent}")
+
+
+def _values(command: Command, overrides: Sequence[str]) -> dict[str, Any]:
+    """All settings of a command by key, checked and complete."""
+    given = dict(_split(override) for override in overrides)
+    choices = {group: given.pop(group) for group in GROUPS if group in given}
+    tree = _tree(command, choices)
+    for key in given:
+        if key not in tree:
+            raise ConfigError(_unknown(key, command, tree))
+    values = {
+        key: read_value(
+            key, given.get(key, default), may_be_null=(command, key) != ("generate", "generate_type")
+        )
+        for key, default in tree.items()
+    }
+    for key, example in REQUIRED.items():
+        if key in values and values[key] is None:
+            raise ConfigError(f"{key} is not given: {example}")
+    return values
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, separator, value = override.partition("=")
+    if key.startswith("-"):
+        raise ConfigError(f"{override}: settings are written key=value, without dashes")
+    if not separator:
+        raise ConfigError(f"{override}: settings are written key=value")
+    return key.strip(), value
+
+
+def _unknown(key: str, command: Command, tree: Mapping[str, object]) -> str:
+    inner = [name for name in tree if name.startswith(f"{key}.")]
+    if inner:
+        return f"{key} is a group of settings: {', '.join(inner)}"
+    if key in KEYS:
+        return f"{key} has no effect on `songgen {command}`, which knows: {', '.join(tree)}"
+    near = did_you_mean(key, [*tree, *GROUPS])
+    return f"{key} is not a setting of `songgen {command}`{near or ', which knows: ' + ', '.join(tree)}"
+
+
+def _tree(command: Command, choices: Mapping[str, str]) -> dict[str, object]:
+    """The composed configuration as plain values by dotted key."""
+    for group, choice in choices.items():
+        allowed = _choices(group)
+        if command != "generate":
+            raise ConfigError(f"{group} has no effect on `songgen {command}`")
+        if choice not in allowed:
+            raise ConfigError(
+                f"{group}={choice}: must be one of {', '.join(allowed)}{did_you_mean(choice, allowed)}"
+            )
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(config_dir=str(config_folder()), version_base=None):
+        composed = compose(command, overrides=[f"{group}={choice}" for group, choice in choices.items()])
+        plain = OmegaConf.to_container(composed, resolve=True)
+    flat: dict[str, object] = {}
+    assert isinstance(plain, dict)
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            flat.update({f"{key!s}.{name!s}": item for name, item in value.items()})
+        else:
+            flat[str(key)] = value
+    assert flat.keys() <= KEYS.keys(), (
+        f"configs/{command}.yaml has unknown keys: {sorted(flat.keys() - KEYS.keys())}"
+    )
+    return flat
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
+
+
+def _default_choice(group: str) -> str:
+    import yaml
+
+    tree = yaml.safe_load((config_folder() / "generate.yaml").read_text(encoding="utf-8"))
+    return next(str(entry[group]) for entry in tree["defaults"] if isinstance(entry, dict) and group in entry)
+
+
+def _loading(values: Mapping[str, Any]) -> Loading:
+    return Loading(**{item.name: values[item.name] for item in fields(Loading)})
+
+
+def _output(values: Mapping[str, Any]) -> Output:
+    try:
+        return Output(**{item.name: values[f"output.{item.name}"] for item in fields(Output)})
+    except ValueError as error:
+        raise ConfigError(f"output.{error}") from error
+
+
+def _sampling(values: Mapping[str, Any]) -> Sampling:
+    from songgen.runtime.sampling import Sampling
+
+    return Sampling(**{item.name: values[f"sampling.{item.name}"] for item in fields(Sampling)})

@@ -1,0 +1,194 @@
+"""Every setting: what values it takes, and what it does, in a line.
+
+A value comes as text (`key=value` on the command line) or as a plain value (from YAML or Python).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from songgen.audio import FORMATS
+
+NULL_WORDS = ("null", "none", "")
+DEVICE_PATTERN = r"auto|cpu|mps|cuda(:\d+)?"
+
+
+class ConfigError(ValueError):
+    """A setting that a user can mend."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A setting: how its value is read, its line in the help, and what null means where it is allowed."""
+
+    read: Callable[[object], Any]
+    doc: str
+    null: str = ""
+
+
+def read_value(key: str, value: object, *, may_be_null: bool = True) -> Any:
+    """The checked value of a setting; None for null, where the setting has it and the caller too.
+
+    Raises:
+        ConfigError: the value is not allowed; the message says what is.
+    """
+    setting = KEYS[key]
+    null = setting.null if may_be_null else ""
+    if null and (value is None or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)):
+        return None
+    try:
+        return setting.read(value)
+    except ValueError as error:
+        or_null = f", or null ({null})" if null else ""
+        raise ConfigError(f"{key}={value}: must be {error}{or_null}") from error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known word nearest to a mistyped one, or nothing."""
+    known = list(known)
+    by_leaf = [name for name in known if name.rpartition(".")[2] == word]
+    near = by_leaf or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not near:
+        leaves = {name.rpartition(".")[2]: name for name in known}
+        near = [leaves[leaf] for leaf in difflib.get_close_matches(word, leaves, n=1, cutoff=0.7)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def text(value: object) -> str:
+    """Any text that is not empty."""
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise ValueError("text that is not empty")
+    return str(value)
+
+
+def path(value: object) -> Path:
+    """A path; `~` is the home folder."""
+    try:
+        return Path(text(value)).expanduser()
+    except (ValueError, RuntimeError):
+        raise ValueError("a path") from None
+
+
+def choice(*allowed: str) -> Callable[[object], str]:
+    """One of some words."""
+
+    def read_choice(value: object) -> str:
+        if isinstance(value, str) and value in allowed:
+            return value
+        near = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        raise ValueError(f"one of {', '.join(allowed)}{near}")
+
+    return read_choice
+
+
+def pattern(expression: str, allowed: str) -> Callable[[object], str]:
+    """Text of a certain form."""
+
+    def read_pattern(value: object) -> str:
+        if isinstance(value, str) and re.fullmatch(expression, value):
+            return value
+        raise ValueError(allowed)
+
+    return read_pattern
+
+
+def whole(low: int, high: int | None = None) -> Callable[[object], int]:
+    """A whole number within bounds, both included."""
+    allowed = f"a whole number, {low} or more" if high is None else f"a whole number from {low} to {high}"
+
+    def read_whole(value: object) -> int:
+        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", str(value).strip()):
+            raise ValueError(allowed)
+        number = int(str(value))
+        if number < low or (high is not None and number > high):
+            raise ValueError(allowed)
+        return number
+
+    return read_whole
+
+
+def number(allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[object], float]:
+    """A finite number of some range."""
+
+    def read_number(value: object) -> float:
+        try:
+            found = float(value) if isinstance(value, int | float | str) else math.nan
+        except ValueError:
+            found = math.nan
+        if isinstance(value, bool) or not math.isfinite(found) or not is_allowed(found):
+            raise ValueError(allowed)
+        return found
+
+    return read_number
+
+
+def flag(value: object) -> bool:
+    """True or false."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    found = value if isinstance(value, bool) else words.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError("true or false")
+    return found
+
+
+def threads(value: object) -> int | str:
+    """`auto` or a number of threads."""
+    if value == "auto":
+        return "auto"
+    try:
+        return whole(1)(value)
+    except ValueError:
+        raise ValueError("auto or a whole number, 1 or more") from None
+
+
+SEED_MAX = 2**63 - 1
+POSITIVE = number("a number above 0", lambda value: value > 0)
+NOT_NEGATIVE = number("a number, 0 or more", lambda value: value >= 0)
+FRACTION = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
+STEMS = choice("mixed", "vocal", "bgm", "separate")
+DEVICES = "auto, cpu, mps, cuda or cuda:N"
+
+KEYS: dict[str, Key] = {
+    "model": Key(text, "tiny (built in), a published name, or a checkpoint folder", null="must be given"),
+    "input": Key(path, "file of requests, one JSON object a line", null="must be given"),
+    "output.dir": Key(path, "folder that gets audio/, jsonl/ and tokens/"),
+    "output.format": Key(choice(*FORMATS), f"audio file format: {', '.join(FORMATS)}"),
+    "output.bits": Key(
+        whole(1), "sample width: 16, 24 or 32 (float) for wav; 16, 24 for flac", null="16, where there is one"
+    ),
+    "output.tokens": Key(flag, "also keep each song's tokens, for `songgen render`"),
+    "generate_type": Key(
+        STEMS, "stems: mixed, vocal, bgm, or separate (all three)", null="as they were made"
+    ),
+    "lyrics": Key(
+        choice("fix", "strict", "asis"), "faulty text: fix mends what is safe, strict refuses, asis leaves it"
+    ),
+    "max_seconds": Key(POSITIVE, "longest song, in seconds", null="the model's own limit"),
+    "seed": Key(
+        whole(0, SEED_MAX),
+        "the run's seed, kept in the records",
+        null="the folder's, or a random one",
+    ),
+    "sampling.temperature": Key(NOT_NEGATIVE, "0 = the most likely token"),
+    "sampling.top_k": Key(whole(0), "choose among the k most likely tokens; 0 = all"),
+    "sampling.top_p": Key(FRACTION, "nucleus sampling; 0 = off, else wins over top_k"),
+    "sampling.cfg_coef": Key(number("a number", lambda value: True), "guidance; 1 = none"),
+    "sampling.penalty": Key(POSITIVE, "divides the logit of tokens seen in the window; 1 = none"),
+    "sampling.window": Key(whole(0), "frames that the penalty looks back"),
+    "on_error": Key(choice("continue", "stop"), "bad lines: continue with the others, or stop at once"),
+    "resume": Key(flag, "skip songs that are there already, made from the same request"),
+    "batch": Key(whole(1), "songs composed at once", null="1 on the CPU, else as memory allows"),
+    "device": Key(pattern(DEVICE_PATTERN, DEVICES), f"where to run: {DEVICES}"),
+    "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision: auto, fp16, bf16, fp32"),
+    "memory": Key(choice("auto", "full", "low"), "low loads one stage of the model at a time; same songs"),
+    "attention": Key(text, "attention backend: auto, or one by name; sdpa runs everywhere"),
+    "threads": Key(threads, "CPU threads: auto or a number"),
+    "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
+    "verbose": Key(flag, "log more, with the traceback of each error"),
+}

@@ -1,0 +1,75 @@
+"""Songs on disk: which files a song has, and writing them all or none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from songgen.audio import BITS, encode_audio
+from songgen.engine.drafts import TOKENS_KEY, encode_draft
+from songgen.engine.plan import stem_name
+from songgen.engine.settings import Output
+from songgen.files import remove_leftovers, write_together
+from songgen.models.base import Song, SongModel
+
+AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER = "audio", "tokens", "jsonl"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What was written of a song.
+
+    Args:
+        paths: stem, or `tokens`, to path relative to the output folder.
+        bytes: such a path to its size.
+        clipped: samples that had to be clipped.
+        seconds: wall seconds of encoding and writing.
+    """
+
+    paths: Mapping[str, str]
+    bytes: Mapping[str, int]
+    clipped: int
+    seconds: float
+
+
+def save_song(song: Song, output: Output, model: SongModel) -> Saved:
+    """Write a song's files; they appear whole, and none before all could be written.
+
+    Raises:
+        ValueError: the model gave no stems, or samples that are not finite.
+        OSError: a file could not be written.
+    """
+    start = time.perf_counter()
+    name = song.draft.job.name
+    if not song.stems:
+        raise ValueError("the model gave no audio")
+    paths, files, clipped = {}, {}, 0
+    for stem, audio in song.stems.items():
+        try:
+            data, cut = encode_audio(audio, output.format, bits=output.bits)
+        except ValueError as error:
+            raise ValueError(f"stem {stem}: {error}") from error
+        paths[stem] = f"{AUDIO_FOLDER}/{stem_name(name, stem)}.{output.format}"
+        files[paths[stem]] = data
+        clipped += cut
+    if output.tokens:
+        paths[TOKENS_KEY] = f"{TOKENS_FOLDER}/{name}.safetensors"
+        files[paths[TOKENS_KEY]] = encode_draft(song.draft, model)
+    write_together({output.dir / path: data for path, data in files.items()})
+    sizes = {path: len(data) for path, data in files.items()}
+    return Saved(paths, sizes, clipped, time.perf_counter() - start)
+
+
+def form_of(output: Output) -> dict[str, object]:
+    """What of the output settings decides a song's files; equal settings give equal values."""
+    bits = output.bits or (BITS[output.format][0] if output.format in BITS else None)
+    return {"format": output.format, "bits": bits, "tokens": output.tokens}
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half-written in an output folder."""
+    for name in (AUDIO_FOLDER, TOKENS_FOLDER):
+        if (folder / name).is_dir():
+            remove_leftovers(folder / name)

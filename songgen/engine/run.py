@@ -1,0 +1,288 @@
+"""The run: a chain of generators from requests to songs, and the one place that catches what a job throws.
+
+    plan -> (skip what is done) -> condition -> compose -> render -> save and record
+
+A song that fails leaves the chain with its error and the others go on. `KeyboardInterrupt` passes through. In
+low memory the same chain runs group by group, with the model's other stage released.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from songgen.engine.drafts import read_draft
+from songgen.engine.journal import Journal
+from songgen.engine.outcome import Failure, Outcome
+from songgen.engine.output import Saved, save_song
+from songgen.engine.plan import STEMS, Plan, plan_request, stem_name
+from songgen.engine.settings import Settings
+from songgen.models.base import Draft, Job, Report, Song, SongModel, ignore_progress
+from songgen.request_names import song_names
+from songgen.requests import GenerateType, SongRequest
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+Value = TypeVar("Value")
+Item = TypeVar("Item", Job, Draft)
+Product = TypeVar("Product", Draft, Song)
+Stage = Callable[[Iterator[Item]], Iterator[Product]]
+
+
+def attempt(stage: str, action: Callable[P, Value], *args: P.args, **options: P.kwargs) -> Value | Failure:
+    """The edge of a job: what an action returns, or why it failed. Nothing else catches broadly."""
+    try:
+        return action(*args, **options)
+    except Exception as error:
+        logger.debug("%s failed", stage, exc_info=True)
+        message = str(error).strip()
+        return Failure(stage, f"{type(error).__name__}: {message}" if message else type(error).__name__)
+
+
+def record_all(
+    outcomes: Iterable[Outcome], journal: Journal, model: SongModel, run_seed: int | None
+) -> Iterator[tuple[Outcome, dict[str, Any] | None]]:
+    """Write each song and its record as it ends; yields the outcome, without the audio, and the record.
+
+    A skipped song has no new record.
+
+    Raises:
+        OSError: a record could not be written.
+    """
+    for outcome in outcomes:
+        if outcome.skipped:
+            yield outcome, None
+            continue
+        saved: Saved | Failure | None = None
+        if outcome.song is not None:
+            saved = attempt("save", save_song, outcome.song, journal.output, model)
+        if isinstance(saved, Failure):
+            outcome, saved = replace(outcome, song=None, failure=saved), None
+        record = journal.write(outcome, saved, model, run_seed)
+        yield replace(outcome, song=None), record
+
+
+class Run:
+    """One run of a model over requests or saved tokens; used once.
+
+    Args:
+        model: the loaded model.
+        settings: what requests do not decide themselves.
+        report: told how far each song is.
+        is_done: whether a song can be left out, being there already.
+    """
+
+    def __init__(
+        self,
+        model: SongModel,
+        settings: Settings,
+        *,
+        report: Report = ignore_progress,
+        is_done: Callable[[Plan], bool] = lambda plan: False,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.report = report
+        self.is_done = is_done
+        self._plans: dict[str, Plan] = {}
+        self._owners: dict[str, str] = {}
+        self._condition_seconds: dict[str, float] = {}
+        self._ended: deque[Outcome] = deque()
+
+    def songs(self, requests: Iterable[SongRequest]) -> Iterator[Outcome]:
+        """Make the songs of some requests; outcomes come in the order in which songs end."""
+        return self._outcomes(self._made(self._conditioned(self._planned(list(requests)))))
+
+    def renders(self, paths: Iterable[Path], generate_type: GenerateType | None = None) -> Iterator[Outcome]:
+        """Render saved tokens; `generate_type` None keeps the stems that each song was made with."""
+        if self.settings.memory == "low":
+            self.model.release("compose")
+        return self._outcomes(self._rendered(self._read(list(paths), generate_type)))
+
+    def _outcomes(self, songs: Iterator[Song]) -> Iterator[Outcome]:
+        """Songs as they end, failed and skipped ones between them; every planned song has one outcome."""
+        for song in songs:
+            self._end(song.draft.job.name, song=song)
+            yield from self._drain()
+        yield from self._drain()
+        assert not self._plans, f"songs without an outcome: {sorted(self._plans)}"
+
+    def _drain(self) -> Iterator[Outcome]:
+        while self._ended:
+            yield self._ended.popleft()
+
+    def _end(self, name: str, *, song: Song | None = None, failure: Failure | None = None) -> None:
+        """End a planned song: made, failed or, with neither, skipped."""
+        plan = self._plans.pop(name)
+        seconds = self._condition_seconds.pop(name, 0.0)
+        skipped = song is None and failure is None
+        self._ended.append(Outcome(name, plan.given, plan, song, failure, skipped, seconds))
+
+    def _planned(self, requests: list[SongRequest]) -> Iterator[Job]:
+        for request in requests:
+            plans = attempt("plan", plan_request, request, self.model, self.settings)
+            if isinstance(plans, Failure):
+                names = song_names(request.idx, request.num_samples)
+                self._ended.extend(Outcome(name, request, failure=plans) for name in names)
+                continue
+            for finding in plans[0].findings:
+                level = logging.INFO if finding.severity == "hint" else logging.WARNING
+                mended = " (mended)" if finding.safe and self.settings.lyrics == "fix" else ""
+                logger.log(level, "%s: %s%s", request.idx, finding, mended)
+            for plan in plans:
+                if self._is_wanted(plan):
+                    yield plan.job
+
+    def _is_wanted(self, plan: Plan) -> bool:
+        """Enter a plan into the run; False if its song ended at once, being there already or impossible."""
+        name = plan.job.name
+        clash = attempt("plan", self._claim_files, plan)
+        if isinstance(clash, Failure):
+            self._ended.append(Outcome(name, plan.given, plan, failure=clash))
+            return False
+        self._plans[name] = plan
+        done = attempt("plan", self.is_done, plan)
+        if done is False:
+            return True
+        self._end(name, failure=done if isinstance(done, Failure) else None)
+        return False
+
+    def _claim_files(self, plan: Plan) -> None:
+        name, stems = plan.job.name, STEMS[plan.job.request.generate_type or "mixed"]
+        files = [f"tokens/{name}", *(f"audio/{stem_name(name, stem)}" for stem in stems)]
+        for file in files:
+            if file in self._owners:
+                raise ValueError(
+                    f"its file {file} is that of {self._owners[file]} already: choose another idx"
+                )
+        self._owners.update(dict.fromkeys(files, name))
+
+    def _conditioned(self, jobs: Iterator[Job]) -> Iterator[Job]:
+        for job in jobs:
+            start = time.perf_counter()
+            conditions = attempt("condition", self.model.condition, job.request)
+            self._condition_seconds[job.name] = time.perf_counter() - start
+            if isinstance(conditions, Failure):
+                self._end(job.name, failure=conditions)
+            else:
+                yield replace(job, conditions=conditions)
+
+    def _read(self, paths: list[Path], generate_type: GenerateType | None) -> Iterator[Draft]:
+        """Saved drafts, with conditions where rendering needs them: in-context decode of a prompt."""
+        for path in paths:
+            found = attempt("read", read_draft, path, generate_type)
+            if isinstance(found, Failure):
+                self._ended.append(Outcome(path.stem, SongRequest(idx=path.stem, lyrics=""), failure=found))
+                continue
+            plan, draft, identity = found
+            if identity not in (None, self.model.identity):
+                logger.warning("%s: was composed by another model than %s", path, self.model.name)
+            if not self._is_wanted(plan):
+                continue
+            job = draft.job
+            if job.request.prompt_audio_path or job.request.auto_prompt_audio_type:
+                yield from (replace(draft, job=ready) for ready in self._conditioned(iter([job])))
+            else:
+                yield draft
+
+    def _made(self, jobs: Iterator[Job]) -> Iterator[Song]:
+        """Compose and render: as one stream, or in low memory group by group."""
+        if self.settings.memory == "full":
+            yield from self._rendered(self._composed(jobs))
+            return
+        while group := list(itertools.islice(jobs, self.settings.group)):
+            drafts = list(self._composed(iter(group)))
+            self.model.release("compose")
+            yield from self._rendered(iter(drafts))
+            self.model.release("render")
+
+    def _composed(self, jobs: Iterator[Job]) -> Iterator[Draft]:
+        for draft in self._through("compose", lambda some: self.model.compose(some, self.report), jobs):
+            name = draft.job.name
+            self.report("compose", name, 1.0)
+            if draft.tokens.shape[-1]:
+                yield draft
+            else:
+                self._end(name, failure=Failure("compose", "the model ended the song before its first frame"))
+
+    def _rendered(self, drafts: Iterator[Draft]) -> Iterator[Song]:
+        for song in self._through("render", lambda some: self.model.render(some, self.report), drafts):
+            self.report("render", song.draft.job.name, 1.0)
+            yield song
+
+    def _through(self, name: str, stage: Stage[Item, Product], items: Iterator[Item]) -> Iterator[Product]:
+        """Send items through a stage of the model.
+
+        When the stage throws, the items that it had taken and not given back are tried again one at a time,
+        so that only those fail that fail alone; then the stage starts afresh with the items that follow.
+        """
+        while True:
+            flight: Flight[Item] = Flight(items)
+            failure = yield from _drive(name, stage, flight)
+            for item in list(flight.open.values()):
+                if failure is not None and flight.taken > 1:
+                    logger.warning("%s: %s failed (%s); trying it alone", _name(item), name, failure.error)
+                    yield from self._alone(name, stage, item)
+                else:
+                    self._end(_name(item), failure=failure or _nothing(name))
+            if failure is not None and not flight.taken:  # the stage cannot even start: let each song say so
+                flight = Flight(items)
+                for item in itertools.islice(flight, 1):
+                    self._end(_name(item), failure=failure)
+            if flight.exhausted:
+                return
+            assert flight.taken, f"{name} returned without taking the songs that wait"
+
+    def _alone(self, name: str, stage: Stage[Item, Product], item: Item) -> Iterator[Product]:
+        flight: Flight[Item] = Flight(iter([item]))
+        failure = yield from _drive(name, stage, flight)
+        if flight.open or not flight.taken:
+            self._end(_name(item), failure=failure or _nothing(name))
+
+
+class Flight(Generic[Item]):
+    """The items that a stage has taken (`taken` in all) and not yet given back (`open`)."""
+
+    def __init__(self, items: Iterator[Item]) -> None:
+        self.items: Iterator[Item] = items
+        self.open: dict[str, Item] = {}
+        self.taken = 0
+        self.exhausted = False
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self.items:
+            self.open[_name(item)] = item
+            self.taken += 1
+            yield item
+        self.exhausted = True
+
+
+def _drive(
+    name: str, stage: Stage[Item, Product], flight: Flight[Item]
+) -> Generator[Product, None, Failure | None]:
+    """The products of a stage until it ends or throws; returns the failure, if any."""
+    products = attempt(name, stage, iter(flight))
+    while not isinstance(products, Failure):
+        product = attempt(name, next, products, None)
+        if product is None or isinstance(product, Failure):
+            return product
+        flight.open.pop(_name(product))
+        yield product
+    return products
+
+
+def _nothing(stage: str) -> Failure:
+    return Failure(stage, "the model gave nothing back for it")
+
+
+def _name(item: Job | Draft | Song) -> str:
+    if isinstance(item, Song):
+        return item.draft.job.name
+    return item.job.name if isinstance(item, Draft) else item.name

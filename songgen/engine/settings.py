@@ -1,0 +1,62 @@
+"""What a run decides for all its songs, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from songgen.audio import AudioFormat, check_bits
+from songgen.requests import GenerateType
+
+if TYPE_CHECKING:  # keeps the command line free of torch until a model is loaded
+    from songgen.runtime.sampling import Sampling
+
+LyricsPolicy = Literal["fix", "strict", "asis"]
+Memory = Literal["full", "low"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the songs of a run are made, where a request does not say otherwise.
+
+    Args:
+        sampling: how tokens are chosen.
+        seed: the run's seed, 0 ... 2**63 - 1; seeds of songs that have none are derived from it.
+        generate_type: the stems to make.
+        lyrics: what to do with text that the linter finds fault with.
+        max_seconds: longest song, None for the model's own limit.
+        memory: `low` composes and renders group by group, with only one stage of the model loaded.
+        group: songs in such a group.
+    """
+
+    sampling: Sampling
+    seed: int
+    generate_type: GenerateType = "mixed"
+    lyrics: LyricsPolicy = "fix"
+    max_seconds: float | None = None
+    memory: Memory = "full"
+    group: int = 32
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where songs go and in what form.
+
+    Args:
+        dir: folder that gets `audio/`, `jsonl/` and `tokens/`.
+        format: audio file format.
+        bits: width of a sample, None for the format's default.
+        tokens: whether the tokens of each song are kept too.
+
+    Raises:
+        ValueError: the format has no such width.
+    """
+
+    dir: Path
+    format: AudioFormat = "wav"
+    bits: int | None = None
+    tokens: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self.format, self.bits)

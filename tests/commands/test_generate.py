@@ -1,0 +1,270 @@
+"""`songgen generate`, on a model without a network: exit status, what is printed, what is on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_model import FakeModel, boom, interrupt
+
+from songgen.cli import main
+
+LYRICS = "[verse] One line of words."
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
+    """The model that `model=fake` loads."""
+    fake = FakeModel()
+
+    def load_model(name: str, **options: Any) -> FakeModel:
+        fake.events.append(("load", name))
+        if name != "fake":
+            raise ValueError(f"model {name!r} is unknown")
+        return fake
+
+    monkeypatch.setattr("songgen.models.catalog.load_model", load_model)
+    return fake
+
+
+def lines(path: Path, *rows: dict[str, Any] | str) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def song(idx: str, **keys: Any) -> dict[str, Any]:
+    return {"idx": idx, "gt_lyric": LYRICS, **keys}
+
+
+def generate(tmp_path: Path, *words: str) -> int:
+    given = [f"input={tmp_path / 'in.jsonl'}", f"output.dir={tmp_path / 'out'}"]
+    return main(["generate", "model=fake", "seed=1", *given, *words])
+
+
+def records(tmp_path: Path, name: str = "in") -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for line in (tmp_path / "out" / "jsonl" / f"{name}.jsonl").read_text().splitlines()
+    ]
+
+
+def test_all_made(tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
+    lines(tmp_path / "in.jsonl", song("a", note=1), song("b", num_samples=2, generate_type="separate"))
+    assert generate(tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        out.splitlines()[0],
+        f"Audio:   {tmp_path / 'out' / 'audio'}",
+        f"Records: {tmp_path / 'out' / 'jsonl' / 'in.jsonl'}",
+    ]
+    assert out.startswith("Songs: 3 made, in ")
+    assert "Model: fake, on nothing" in err and "[3/3] b_s1: 0.2 s of audio" in err
+    made = sorted(path.name for path in (tmp_path / "out" / "audio").iterdir())
+    assert made == ["a.wav"] + [f"b_s{i}{stem}.wav" for i in range(2) for stem in ("", "_bgm", "_vocal")]
+    assert records(tmp_path)[0]["request"] == song("a", note=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("mixed", ["a.wav"]),
+        ("vocal", ["a_vocal.wav"]),
+        ("bgm", ["a_bgm.wav"]),
+        ("separate", ["a.wav", "a_bgm.wav", "a_vocal.wav"]),
+    ],
+)
+def test_the_stem_decides_the_name(tmp_path: Path, model: FakeModel, kind: str, names: list[str]) -> None:
+    lines(tmp_path / "in.jsonl", song("a"))
+    assert generate(tmp_path, f"generate_type={kind}") == 0
+    assert sorted(path.name for path in (tmp_path / "out" / "audio").iterdir()) == names
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3", "opus"])
+def test_formats(tmp_path: Path, model: FakeModel, format: str) -> None:
+    import soundfile
+
+    lines(tmp_path / "in.jsonl", song("a"))
+    assert generate(tmp_path, f"output.format={format}") == 0
+    info = soundfile.info(tmp_path / "out" / "audio" / f"a.{format}")
+    assert (info.samplerate, info.channels) == (48000, 2)
+
+
+def test_again_skips_and_a_changed_line_is_made_anew(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(tmp_path / "in.jsonl", song("a"), song("b"))
+    generate(tmp_path)
+    lines(tmp_path / "in.jsonl", song("b", descriptions="pop"), song("a"))
+    capsys.readouterr()
+    assert generate(tmp_path) == 0
+    assert model.names("compose") == ["a", "b", "b"]
+    out, err = capsys.readouterr()
+    assert out.startswith("Songs: 1 made, 1 there already, in") and "a: there already" in err
+    assert generate(tmp_path, "resume=false") == 0
+    assert model.names("compose")[3:] == ["b", "a"]
+
+
+def test_a_failed_song_is_status_1_and_the_others_are_made(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.faults["render", "a"] = boom
+    lines(tmp_path / "in.jsonl", song("a"), song("b"))
+    assert generate(tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert "Songs: 1 made, 1 failed, in" in out and "  failed: a: render: RuntimeError: boom" in out
+    assert "[1/2] a: failed: RuntimeError: boom" in err and "Traceback" not in err
+    assert {record["name"]: record["status"] for record in records(tmp_path)} == {"a": "failed", "b": "ok"}
+
+
+def test_verbose_logs_the_traceback(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.faults["render", "a"] = boom
+    lines(tmp_path / "in.jsonl", song("a"))
+    assert generate(tmp_path, "verbose=true") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_bad_lines_are_recorded_and_the_others_are_made(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lines(tmp_path / "in.jsonl", song("a"), "nonsense", {"gt_lyric": "[verse] No idx."}, "", song("a"))
+    assert generate(tmp_path) == 1
+    bad = [record for record in records(tmp_path) if record["status"] == "failed"]
+    assert [(record["line"], record["stage"]) for record in bad] == [(2, "read"), (3, "read"), (5, "read")]
+    assert all(record["error"].startswith(f"{path}: line {record['line']}: ") for record in bad)
+    assert bad[1]["request"] == {"gt_lyric": "[verse] No idx."} and bad[0]["request"] == "nonsense"
+    out = capsys.readouterr().out
+    assert "Songs: 1 made, 3 failed" in out and f"  failed: {path}: line 2: " in out
+
+
+def test_on_error_stop_refuses_to_start(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lines(tmp_path / "in.jsonl", song("a"), "nonsense")
+    assert generate(tmp_path, "on_error=stop") == 2
+    err = capsys.readouterr().err
+    assert f"songgen: {path}: line 2: " in err and "nothing was started, as on_error=stop" in err
+    assert not (tmp_path / "out").exists() and not model.events
+
+
+def test_only_bad_lines_is_status_1_without_loading_a_model(tmp_path: Path, model: FakeModel) -> None:
+    lines(tmp_path / "in.jsonl", "nonsense")
+    assert generate(tmp_path) == 1
+    assert not model.events and records(tmp_path)[0]["model"] == "fake"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=other"], "songgen: model 'other' is unknown"),
+        (["input=none.jsonl"], "songgen: none.jsonl: there is no such file of requests"),
+        (["max_seconds=61"], "songgen: max_seconds=61 is more than fake can make: at most 60"),
+        (["modle=x"], "songgen: modle is not a setting"),
+        (["output.dir=in.jsonl"], "in.jsonl"),
+    ],
+)
+def test_what_cannot_start_is_status_2(
+    tmp_path: Path,
+    model: FakeModel,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines(tmp_path / "in.jsonl", song("a"))
+    assert generate(tmp_path, *words) == 2
+    assert message in capsys.readouterr().err
+    assert not model.names("compose")
+
+
+def test_an_empty_file_is_status_2(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.jsonl").write_text("\n")
+    assert generate(tmp_path) == 2
+    assert "is empty" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_is_status_130_and_goes_on(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.faults["compose", "b"] = interrupt
+    lines(tmp_path / "in.jsonl", song("a"), song("b"))
+    assert generate(tmp_path) == 130
+    assert "interrupted; the same command goes on from here" in capsys.readouterr().err
+    model.faults.clear()
+    assert generate(tmp_path) == 0
+    assert model.names("compose") == ["a", "b", "b"]
+
+
+def test_a_disk_too_full_for_the_song_fails_it_and_leaves_no_part(
+    tmp_path: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    lines(tmp_path / "in.jsonl", song("a"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
+    try:
+        assert generate(tmp_path) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert records(tmp_path)[0]["stage"] == "save" and "too large" in records(tmp_path)[0]["error"]
+    assert not list((tmp_path / "out" / "audio").iterdir())
+    assert generate(tmp_path) == 0
+
+
+def test_findings_are_warned_of_and_mended(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(tmp_path / "in.jsonl", {"idx": "a", "gt_lyric": "[verse] Hello\uff0c world."})
+    assert generate(tmp_path) == 0
+    assert "WARNING: a: section 1 [verse], column" in capsys.readouterr().err
+    assert records(tmp_path)[0]["mended"] is True
+    assert generate(tmp_path, "lyrics=strict") == 1
+    assert "lyrics=strict refuses this text" in records(tmp_path)[1]["error"]
+
+
+def test_tokens_are_kept_and_named(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(tmp_path / "in.jsonl", song("a"))
+    assert generate(tmp_path, "output.tokens=true") == 0
+    assert (tmp_path / "out" / "tokens" / "a.safetensors").is_file()
+    assert f"Tokens:  {tmp_path / 'out' / 'tokens'}" in capsys.readouterr().out
+
+
+def test_many_errors_are_summed_up(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(tmp_path / "in.jsonl", *["nonsense"] * 53)
+    assert generate(tmp_path) == 1
+    out = capsys.readouterr().out
+    assert out.count("  failed: ") == 50 and "  and 3 more, see the records" in out
+
+
+def test_records_of_a_second_run_at_once_are_refused(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from songgen.records import RecordFile
+
+    lines(tmp_path / "in.jsonl", song("a"))
+    with RecordFile(tmp_path / "out" / "jsonl" / "in.jsonl"):
+        assert generate(tmp_path) == 2
+    assert "another run is writing these records" in capsys.readouterr().err
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--help"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "model=null",
+        "sampling=upstream",
+        "sampling.temperature=0.8",
+        "resume=true",
+        "130 interrupted",
+    ):
+        assert text in out

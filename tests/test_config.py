@@ -1,0 +1,192 @@
+"""Settings: what they default to, what they refuse, and that every refusal says what is right."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from songgen.config import (
+    GenerateConfig,
+    config_folder,
+    describe,
+    generate_config,
+    loading,
+    named_sampling,
+    render_config,
+)
+from songgen.config_keys import KEYS, ConfigError, read_value
+from songgen.engine.settings import Output
+from songgen.runtime.sampling import Sampling
+
+NEEDED = ["model=tiny", "input=lyrics.jsonl"]
+
+
+def config(*overrides: str) -> GenerateConfig:
+    return generate_config([*NEEDED, *overrides])
+
+
+def test_defaults_are_those_of_the_published_scripts() -> None:
+    found = config()
+    assert found.sampling == Sampling() == Sampling(0.8, 5000, 0.0, 1.5, 1.1, 50)
+    assert found.output == Output(Path("output"), "wav", None, False)
+    assert (found.generate_type, found.lyrics, found.on_error) == ("mixed", "fix", "continue")
+    assert (found.resume, found.seed, found.max_seconds, found.verbose) == (True, None, None, False)
+    assert found.loading == loading("tiny")
+
+
+def test_every_setting_reaches_its_field() -> None:
+    given = [
+        "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
+        "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
+        "sampling.penalty=1.2", "sampling.window=9", "generate_type=separate", "lyrics=asis",
+        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
+        "threads=2", "on_error=stop", "resume=false", "verbose=true",
+    ]  # fmt: skip
+    assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
+    found = config(*given)
+    assert found.sampling == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9)
+    assert found.output == Output(Path("o"), "flac", 24, True)
+    assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
+    assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
+    options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
+    assert found.loading == loading("tiny", **options, attention="sdpa", threads=2)
+
+
+def test_groups_and_single_values_in_any_order() -> None:
+    assert config("sampling=lowmem").sampling == Sampling(temperature=0.9, top_k=50)
+    assert config("sampling=greedy").sampling.temperature == 0
+    one, other = config("sampling=lowmem", "sampling.top_k=7"), config("sampling.top_k=7", "sampling=lowmem")
+    assert one.sampling == other.sampling == Sampling(temperature=0.9, top_k=7)
+    assert config("seed=1", "seed=2").seed == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["a b(1)", "a=b", "a,b", "[x]{y}", "${z}", "'quoted\"", "歌词", "a#b", "null.x", "1"]
+)
+def test_file_names_may_hold_any_character(name: str) -> None:
+    """Hydra's own override grammar stumbles over most of these."""
+    found = generate_config([f"model={name}", f"input={name}.jsonl", f"output.dir={name}"])
+    assert (found.loading.model, found.input, found.output.dir) == (name, Path(f"{name}.jsonl"), Path(name))
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert config("output.dir=~/songs").output.dir == Path("/somewhere/songs")
+
+
+@pytest.mark.parametrize("word", ["null", "None", ""])
+def test_null_is_written_in_several_ways(word: str) -> None:
+    assert config("seed=3", f"seed={word}").seed is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("modle=x", r"modle is not a setting of `songgen generate`; did you mean model\?"),
+        ("temperature=1", r"temperature is not a setting .*; did you mean sampling\.temperature\?"),
+        ("sampling.tempratur=1", r"did you mean sampling\.temperature\?"),
+        ("format=mp3", r"did you mean output\.format\?"),
+        ("xyzzy=1", r"xyzzy is not a setting of `songgen generate`, which knows: sampling\.temperature, "),
+        (
+            "output=x",
+            r"output is a group of settings: output\.dir, output\.format, output\.bits, output\.tokens",
+        ),
+        ("--batch=4", r"--batch=4: settings are written key=value, without dashes"),
+        ("batch", r"batch: settings are written key=value"),
+        ("sampling=gredy", r"sampling=gredy: must be one of greedy, lowmem, upstream; did you mean greedy\?"),
+        ("output.format=aiff", r"output\.format=aiff: must be one of wav, flac, ogg, mp3, opus"),
+        ("output.bits=8", r"output\.bits=8 is not possible for wav: must be 16 or 24 or 32"),
+        ("generate_type=vocals", r"must be one of mixed, vocal, bgm, separate; did you mean vocal\?"),
+        ("generate_type=null", r"generate_type=null: must be one of mixed, vocal, bgm, separate$"),
+        ("lyrics=no", r"lyrics=no: must be one of fix, strict, asis"),
+        ("on_error=go", r"on_error=go: must be one of continue, stop"),
+        ("resume=maybe", r"resume=maybe: must be true or false"),
+        ("seed=-1", r"seed=-1: must be a whole number from 0 to 9223372036854775807, or null \(the folder's"),
+        ("seed=1.5", r"seed=1\.5: must be a whole number"),
+        ("seed=9223372036854775808", r"must be a whole number from 0"),
+        ("batch=0", r"batch=0: must be a whole number, 1 or more, or null"),
+        ("threads=0", r"threads=0: must be auto or a whole number, 1 or more"),
+        ("max_seconds=0", r"max_seconds=0: must be a number above 0, or null \(the model's own limit\)"),
+        ("max_seconds=inf", r"max_seconds=inf: must be a number above 0"),
+        ("sampling.temperature=-1", r"must be a number, 0 or more"),
+        ("sampling.temperature=warm", r"must be a number, 0 or more"),
+        ("sampling.top_k=2.5", r"must be a whole number, 0 or more"),
+        ("sampling.top_p=1.5", r"must be a number from 0 to 1"),
+        ("sampling.cfg_coef=nan", r"must be a number"),
+        ("sampling.penalty=0", r"must be a number above 0"),
+        ("device=gpu", r"device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
+        ("dtype=fp8", r"dtype=fp8: must be one of auto, fp16, bf16, fp32"),
+        ("memory=mid", r"memory=mid: must be one of auto, full, low"),
+        ("attention=", r"attention=: must be text that is not empty"),
+        ("output.dir=", r"output\.dir=: must be a path"),
+        ("model=null", r"model is not given: model=tiny, a published name"),
+        ("input=null", r"input is not given: input=FILE\.jsonl"),
+    ],
+)
+def test_what_is_wrong_is_said(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(override)
+
+
+def test_a_setting_without_effect_on_render_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"sampling\.top_k has no effect on `songgen render`, which knows: model"
+    ):
+        render_config(["model=tiny", "sampling.top_k=3"])
+    with pytest.raises(ConfigError, match="sampling has no effect on `songgen render`"):
+        render_config(["model=tiny", "sampling=greedy"])
+
+
+def test_render_keeps_the_stems_unless_told() -> None:
+    assert render_config(["model=tiny"]).generate_type is None
+    assert render_config(["model=tiny", "generate_type=bgm"]).generate_type == "bgm"
+
+
+@pytest.mark.parametrize("command", ["generate", "render"])
+def test_the_help_is_true(command: str) -> None:
+    """Every key of the file is described, with the default that the file has."""
+    tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
+    rows = {key: (default, doc) for key, default, doc in describe(command)}  # type: ignore[arg-type]
+    for key, value in tree.items():
+        if key == "output":
+            assert all(f"output.{name}" in rows for name in value)
+        elif key != "defaults":
+            assert rows[key][0] == {None: "null", True: "true", False: "false"}.get(value, value)
+    assert all(doc for _, doc in rows.values())
+    assert ("sampling" in rows) == (command == "generate")
+
+
+def test_every_sampling_file_is_complete() -> None:
+    names = [file.stem for file in (config_folder() / "sampling").glob("*.yaml")]
+    assert sorted(names) == ["greedy", "lowmem", "upstream"]
+    for name in names:
+        tree = yaml.safe_load((config_folder() / "sampling" / f"{name}.yaml").read_text())
+        assert tree.keys() == {item.name for item in fields(Sampling)}
+        assert named_sampling(name) == Sampling(**tree)
+    with pytest.raises(ConfigError, match="sampling=best: must be one of"):
+        named_sampling("best")
+
+
+def test_plain_values_are_checked_like_text() -> None:
+    assert (read_value("batch", 3), read_value("resume", False), read_value("threads", 2)) == (3, False, 2)
+    assert loading(Path("x"), threads=2).model == "x"
+    for key, value in (
+        ("batch", True),
+        ("batch", 2.5),
+        ("max_seconds", True),
+        ("output.dir", 3),
+        ("dtype", 16),
+    ):
+        with pytest.raises(ConfigError, match=f"{key}={value}: must be"):
+            read_value(key, value)
+
+
+def test_composing_leaves_no_trace_in_hydra() -> None:
+    """A program that uses Hydra itself must be able to call songgen."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    config()
+    assert not GlobalHydra.instance().is_initialized()
