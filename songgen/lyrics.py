@@ -194,9 +194,11 @@ def scan_lyrics(text: str) -> list[Block]:
             spelling: Spelling = "spacing" if resolved[1] == "exact" and not exact else resolved[1]
             tags.append((resolved[0], spelling, match.start(), match.end()))
     starts = [start for _, _, start, _ in tags] + [len(text)]
-    blocks = [_block(text, 0, None, "exact", 0, 0, starts[0])]
+    blocks = [_block(text, 0, end=starts[0])]
     for number, (tag, spelling, start, tag_end) in enumerate(tags, start=1):
-        blocks.append(_block(text, number, tag, spelling, start, tag_end, starts[number]))
+        blocks.append(
+            _block(text, number, tag=tag, spelling=spelling, start=start, tag_end=tag_end, end=starts[number])
+        )
     return blocks
 
 
@@ -229,7 +231,14 @@ def _other_name(squashed: str) -> str | None:
 
 
 def _block(
-    text: str, number: int, tag: str | None, spelling: Spelling, start: int, tag_end: int, end: int
+    text: str,
+    number: int,
+    *,
+    end: int,
+    tag: str | None = None,
+    spelling: Spelling = "exact",
+    start: int = 0,
+    tag_end: int = 0,
 ) -> Block:
     """A block whose words are what is left between the tags without blanks and semicolons at both ends."""
     match = _SEPARATORS.match(text, tag_end, end)

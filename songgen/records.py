@@ -37,6 +37,7 @@ class Record:
         stopped: `eos` if the model ended the song, `length` if it ran into the limit.
         duration: seconds of audio. frames: frames of tokens.
         seconds: stage to wall seconds spent on it.
+        notes: what the model says of its conditions, such as the prompt that it drew.
         fingerprint: digest of all that decides the song's files.
         finished: UTC time, ISO 8601.
     """
@@ -66,6 +67,7 @@ class Record:
     duration: float | None = None
     frames: int | None = None
     seconds: Mapping[str, float] | None = None
+    notes: Mapping[str, Any] | None = None
     device: str | None = None
     versions: Mapping[str, str] | None = None
     fingerprint: str | None = None

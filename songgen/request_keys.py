@@ -20,7 +20,16 @@ from pydantic import (
 
 from songgen.request_names import check_idx
 
+Stem = Literal["mixed", "vocal", "bgm"]
 GenerateType = Literal["mixed", "vocal", "bgm", "separate"]
+
+STEMS: dict[GenerateType, tuple[Stem, ...]] = {
+    "mixed": ("mixed",),
+    "vocal": ("vocal",),
+    "bgm": ("bgm",),
+    "separate": ("mixed", "vocal", "bgm"),
+}
+"""The stems that each generate type asks for, in the order in which they are written."""
 
 MAX_SEED = 2**63 - 1
 MAX_SAMPLES = 1000

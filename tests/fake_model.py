@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,12 @@ def boom(*args: object) -> None:
 def interrupt(*args: object) -> None:
     """Ctrl-C."""
     raise KeyboardInterrupt
+
+
+class FakeConditions(str):
+    """Conditions that tell whose they are, and have something to say to the user."""
+
+    notes: ClassVar[dict[str, Any]] = {"drawn": "Fake/en/0", "warnings": ["a short clip"]}
 
 
 @dataclass
@@ -65,9 +71,12 @@ class FakeModel:
         """The names that went through a stage, in order."""
         return [name for what, name in self.events if what == stage]
 
-    def condition(self, request: SongRequest) -> str:
+    def prompt_identity(self, request: SongRequest) -> str | None:
+        return "p" * 64 if request.prompt_audio_path or request.auto_prompt_audio_type else None
+
+    def condition(self, request: SongRequest) -> FakeConditions:
         self._do("condition", request.idx)
-        return f"conditions of {request.idx}"
+        return FakeConditions(f"conditions of {request.idx}")
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         self._do("start", "compose")

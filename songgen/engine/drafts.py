@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from songgen.engine.plan import STEMS, Plan
+from songgen.engine.plan import Plan
 from songgen.models.base import Draft, Job, SongModel, StopReason
+from songgen.request_keys import STEMS
 from songgen.request_names import check_idx
 from songgen.requests import GenerateType, SongRequest
 from songgen.runtime.sampling import Sampling

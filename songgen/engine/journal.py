@@ -163,5 +163,6 @@ def _song_keys(outcome: Outcome, saved: Saved | None) -> dict[str, Any]:
         "stopped": song.draft.stopped,
         "duration": round(first.seconds, 6),
         "frames": int(song.draft.tokens.shape[-1]),
+        "notes": dict(song.draft.job.conditions.notes) or None if song.draft.job.conditions else None,
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }

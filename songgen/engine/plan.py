@@ -20,15 +20,9 @@ from songgen.files import content_digest
 from songgen.linter import Finding, apply_policy
 from songgen.models.base import Job, SongModel
 from songgen.request_names import song_names
-from songgen.requests import GenerateType, SongRequest
+from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
-STEMS: dict[GenerateType, tuple[str, ...]] = {
-    "mixed": ("mixed",),
-    "vocal": ("vocal",),
-    "bgm": ("bgm",),
-    "separate": ("mixed", "vocal", "bgm"),
-}
 SEED_LIMIT = 2**63
 
 
@@ -80,8 +74,9 @@ def plan_request(request: SongRequest, model: SongModel, settings: Settings) -> 
     max_seconds = seconds_limit(request.max_seconds or settings.max_seconds, model)
     plans = []
     for sample, name in enumerate(song_names(request.idx, request.num_samples)):
-        job = Job(name, fixed, song_seed(request, sample, settings.seed), sampling, max_seconds)
-        plans.append(Plan(request, job, tuple(findings), recipe_of(job)))
+        seed = song_seed(request, sample, settings.seed)
+        job = Job(name, replace(fixed, seed=seed), seed, sampling, max_seconds)
+        plans.append(Plan(request, job, tuple(findings), recipe_of(job, model)))
     return plans
 
 
@@ -107,8 +102,8 @@ def seconds_limit(max_seconds: float | None, model: SongModel) -> float:
     return max_seconds
 
 
-def recipe_of(job: Job) -> dict[str, Any]:
-    """What decides the samples of a song, the model apart.
+def recipe_of(job: Job, model: SongModel) -> dict[str, Any]:
+    """What decides the samples of a song, the model's own files apart.
 
     Device, batch, dtype, memory and attention are left out on purpose: they say where a song is computed, and
     going on with a run elsewhere must not make all its songs again.
@@ -124,4 +119,5 @@ def recipe_of(job: Job) -> dict[str, Any]:
         "generate_type": request.generate_type,
         "prompt_audio": None if prompt is None else content_digest(Path(prompt)),
         "auto_prompt_audio_type": request.auto_prompt_audio_type,
+        "prompt_files": model.prompt_identity(request),
     }

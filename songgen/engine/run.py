@@ -21,9 +21,10 @@ from songgen.engine.drafts import read_draft
 from songgen.engine.journal import Journal
 from songgen.engine.outcome import Failure, Outcome
 from songgen.engine.output import Saved, save_song
-from songgen.engine.plan import STEMS, Plan, plan_request, stem_name
+from songgen.engine.plan import Plan, plan_request, stem_name
 from songgen.engine.settings import Settings
 from songgen.models.base import Draft, Job, Report, Song, SongModel, ignore_progress
+from songgen.request_keys import STEMS
 from songgen.request_names import song_names
 from songgen.requests import GenerateType, SongRequest
 
@@ -171,8 +172,10 @@ class Run:
             self._condition_seconds[job.name] = time.perf_counter() - start
             if isinstance(conditions, Failure):
                 self._end(job.name, failure=conditions)
-            else:
-                yield replace(job, conditions=conditions)
+                continue
+            for warning in conditions.notes.get("warnings", ()):
+                logger.warning("%s: %s", job.name, warning)
+            yield replace(job, conditions=conditions)
 
     def _read(self, paths: list[Path], generate_type: GenerateType | None) -> Iterator[Draft]:
         """Saved drafts, with conditions where rendering needs them: in-context decode of a prompt."""
@@ -198,6 +201,7 @@ class Run:
             yield from self._rendered(self._composed(jobs))
             return
         while group := list(itertools.islice(jobs, self.settings.group)):
+            self.model.release("condition")
             drafts = list(self._composed(iter(group)))
             self.model.release("compose")
             yield from self._rendered(iter(drafts))

@@ -118,6 +118,9 @@ class SongModel(Protocol):
     def text_rules(self) -> TextRules:
         """What the linter has to know of this model's text: version, limits, token counter."""
 
+    def prompt_identity(self, request: SongRequest) -> str | None:
+        """Hex digest of the files that turn this request's prompt into conditions; None without a prompt."""
+
     def condition(self, request: SongRequest) -> Conditions:
         """Turn one request into conditions. Raises ValueError naming what the model cannot take."""
 

@@ -111,6 +111,7 @@ class LlamaAttention(nn.Module):
         rope: tuple[Tensor, Tensor],
         cache: KVCache,
         layer: int,
+        *,
         positions_B: Tensor,
         window: int,
     ) -> Tensor:
@@ -210,6 +211,8 @@ class Llama(nn.Module):
         x = x_BD
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, LlamaLayer)
-            x = x + layer.self_attn.step(layer.input_layernorm(x), angles, cache, index, positions_B, window)
+            x = x + layer.self_attn.step(
+                layer.input_layernorm(x), angles, cache, index, positions_B=positions_B, window=window
+            )
             x = layer.feed_forward(x)
         return self.norm(x)

@@ -130,9 +130,18 @@ def test_low_memory_is_the_same_songs_with_one_stage_loaded() -> None:
     low = FakeModel(memory="low")
     assert tokens(low) == tokens(FakeModel())
     order = [event for event in low.events if event[0] in ("compose", "render", "release")]
-    first = [("compose", "a"), ("compose", "b"), ("release", "compose")]
-    first += [("render", "a"), ("render", "b"), ("release", "render")]
-    assert order == [*first, ("compose", "c"), ("release", "compose"), ("render", "c"), ("release", "render")]
+    groups = [("a", "b"), ("c",)]
+    assert order == [
+        event
+        for group in groups
+        for event in (
+            ("release", "condition"),
+            *(("compose", name) for name in group),
+            ("release", "compose"),
+            *(("render", name) for name in group),
+            ("release", "render"),
+        )
+    ]
 
 
 def test_seeds_depend_on_nothing_but_request_and_run() -> None:

@@ -155,7 +155,7 @@ def test_load_model_hands_folder_and_settings_on(
     model, tiny = ModuleType("model"), ModuleType("tiny")
     model.load = lambda folder, **settings: calls.append((folder, settings))  # type: ignore[attr-defined]
     tiny.ensure_tiny = lambda: built_in  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "songgen.models.levo.model", model)
+    monkeypatch.setitem(sys.modules, "songgen.models.levo.loading", model)
     monkeypatch.setitem(sys.modules, "songgen.models.levo.tiny", tiny)
     catalog.load_model(given, device="cpu", dtype="fp32", memory="low", batch=3, attention="sdpa", threads=2)
     folder, settings = calls[0]

@@ -19,7 +19,7 @@ from parity_cases.codec import load_codec, load_vae, under
 from parity_cases.encode import PROMPT, build_separator, build_tokenizer, with_silence
 from parity_cases.lm import Model
 from parity_cases.signals import signal
-from songgen.models.levo.codec import LevoCodec, Stem, track_codes
+from songgen.models.levo.codec import LevoCodec, track_codes
 from songgen.models.levo.conditions import StylePrompt
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer
 from songgen.models.levo.pattern import trim
@@ -29,6 +29,7 @@ from songgen.models.levo.separation import Separator
 from songgen.models.levo.text import model_description, model_lyrics
 from songgen.models.levo.windows import CodecPrompt, Stream, decode_streams
 from songgen.nn.oobleck import OobleckVAE
+from songgen.request_keys import Stem
 from songgen.runtime.sampling import Sampling
 
 ROWS = ("mixed", "vocal", "bgm")

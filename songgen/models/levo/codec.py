@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 from songgen.nn.flow_estimator import EstimatorConfig, FlowEstimator
 from songgen.nn.flow_matching import LatentStats, Velocity, guide, solve_euler
 from songgen.nn.rvq import ResidualVQ
-
-Stem = Literal["mixed", "vocal", "bgm"]
+from songgen.request_keys import Stem
 
 TRACK_QUANTIZERS = ("rvq_bestrq_emb", "rvq_bestrq_bgm_emb")
 """Published names of the quantisers, in the order of the tracks: vocal (the mix, if it is alone), bgm."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,10 +131,13 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
     except ValueError as error:
         raise ValueError(f"{vae_json}: {error}") from None
 
-    def make_prompt_encoder() -> PromptEncoder:
+    def mixed_name() -> str:
         if names.mixed_codec is None:
             raise ValueError("this checkpoint's config.yaml names no audio_tokenizer_checkpoint for prompts")
-        mixed_file = files.find(names.mixed_codec)
+        return names.mixed_codec
+
+    def make_prompt_encoder() -> PromptEncoder:
+        mixed_file = files.find(mixed_name())
         separator_file, separator_yaml = files.find(SEPARATOR_WEIGHTS), files.find(SEPARATOR_CONFIG)
         return PromptEncoder(
             load_separator(separator_file, separator_yaml, device=device),
@@ -152,6 +156,8 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
         ),
         prompt_encoder=Loaded(make_prompt_encoder),
         prompt_library=Loaded(lambda: load_library(files.find(PROMPT_LIBRARY))),
+        encoder_identity=Loaded(lambda: digest_of([files.find(SEPARATOR_WEIGHTS), files.find(mixed_name())])),
+        library_identity=Loaded(lambda: digest_of([files.find(PROMPT_LIBRARY)])),
     )
 
 
@@ -169,12 +175,13 @@ def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dty
 
 
 def _identity(config: LevoConfig, files: LevoFiles) -> str:
-    """A digest of the files that decide a song, by size, head and tail.
-
-    Quick for weights of many gigabytes, and it tells builds apart.
-    """
+    """A digest of the files that decide a song."""
     names = (config.files.dual_codec, config.files.vae_config, config.files.vae_model)
-    paths = [files.checkpoint.config, files.checkpoint.weights, *map(files.find, names)]
+    return digest_of([files.checkpoint.config, files.checkpoint.weights, *map(files.find, names)])
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """A digest of files by size, head and tail: quick for many gigabytes, and it tells builds apart."""
     digest, piece = hashlib.sha256(), 1 << 16
     for path in paths:
         size = path.stat().st_size

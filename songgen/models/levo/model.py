@@ -11,7 +11,6 @@ import torch
 
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
 from songgen.models.levo.checkpoint import CodecParts
-from songgen.models.levo.codec import Stem
 from songgen.models.levo.compose import compose
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.conditions import NO_PROMPT, LevoConditions, StylePrompt
@@ -22,6 +21,7 @@ from songgen.models.levo.prompt_encoder import PromptEncoder
 from songgen.models.levo.prompt_library import PromptLibrary
 from songgen.models.levo.render import render
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
+from songgen.request_keys import Stem
 from songgen.requests import SongRequest
 from songgen.runtime.memory import MemoryPlan
 from songgen.text_rules import TextRules
@@ -54,12 +54,17 @@ class Loaded(Generic[Part]):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a checkpoint consists of: the language model, codec and VAE, and what prompts need."""
+    """What a checkpoint consists of: the language model, codec and VAE, and what prompts need.
+
+    The identities are digests of the files behind the prompt encoder and the prompt library.
+    """
 
     lelm: Loaded[LeLM]
     codec: Loaded[CodecParts]
     prompt_encoder: Loaded[PromptEncoder]
     prompt_library: Loaded[PromptLibrary]
+    encoder_identity: Loaded[str]
+    library_identity: Loaded[str]
 
 
 class LevoModel:
@@ -108,6 +113,18 @@ class LevoModel:
         """One line on how this model runs."""
         dtype = str(self._dtype).removeprefix("torch.")
         return f"{self.name} ({self.text.version}) on {self.device}, {dtype}; {self.plan.sentence()}"
+
+    def prompt_identity(self, request: SongRequest) -> str | None:
+        """Digest of the files that turn this request's prompt into conditions; None without a prompt.
+
+        Raises:
+            FileNotFoundError: a file that such prompts need is missing.
+        """
+        if request.prompt_audio_path is not None:
+            return self.parts.encoder_identity.get()
+        if request.auto_prompt_audio_type is not None:
+            return self.parts.library_identity.get()
+        return None
 
     def condition(self, request: SongRequest) -> LevoConditions:
         """Turn one request into conditions, its prompt separated and encoded.

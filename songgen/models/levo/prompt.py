@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from songgen.audio import read_audio
-from songgen.models.levo.codec import Stem
 from songgen.models.levo.encode import FRAME_RATE, SAMPLE_RATE, AudioTokenizer, sound2code
 from songgen.models.levo.separation import PCM_STEPS, PUBLISHED_SHIFT_OFFSET, Separator, as_pcm16
 from songgen.models.levo.windows import CodecPrompt
 from songgen.nn.oobleck import OobleckVAE
 from songgen.nn.resample import MAX_KERNEL_VALUES, kernel_values, resample
+from songgen.request_keys import Stem
 
 PROMPT_SECONDS = 10
 READ_SECONDS = 30

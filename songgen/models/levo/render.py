@@ -10,18 +10,10 @@ import numpy as np
 
 from songgen.audio import Audio
 from songgen.models.base import Draft, Report, Song, ignore_progress
-from songgen.models.levo.codec import LevoCodec, Stem, track_codes
+from songgen.models.levo.codec import LevoCodec, track_codes
 from songgen.models.levo.windows import CodecPrompt, Stream, WindowDone, decode_streams, seeded_noise
 from songgen.nn.oobleck import OobleckVAE
-from songgen.requests import GenerateType
-
-STEMS: dict[GenerateType, tuple[Stem, ...]] = {
-    "mixed": ("mixed",),
-    "vocal": ("vocal",),
-    "bgm": ("bgm",),
-    "separate": ("mixed", "vocal", "bgm"),
-}
-"""The stems that each generate type asks for."""
+from songgen.request_keys import STEMS, Stem
 
 PromptSource = Callable[[Draft, Stem], CodecPrompt | None]
 
