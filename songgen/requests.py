@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,18 @@ class RequestFile:
     bad_lines: list[BadLine]
 
 
+def _find_prompt(request: SongRequest, folder: Path) -> SongRequest:
+    """A prompt's path as given, or beside the input file where only that exists."""
+    given = request.prompt_audio_path
+    if given is None or Path(given).exists() or not (folder / given).exists():
+        return request
+    return replace(request, prompt_audio_path=str(folder / given))
+
+
 def read_requests(path: Path, *, default_generate_type: GenerateType = "mixed") -> RequestFile:
     """Read a JSON Lines file.
+
+    A `prompt_audio_path` that is not found from the working folder is looked for beside the file.
 
     Args:
         default_generate_type: what the run makes of a line that does not say; with `bgm` lyrics may be empty.
@@ -122,7 +132,7 @@ def read_requests(path: Path, *, default_generate_type: GenerateType = "mixed") 
             request = _make_request(source, number, default_generate_type)
             kind = request.generate_type or default_generate_type
             names.claim(request.idx, request.num_samples, kind, number)
-            requests.append(request)
+            requests.append(_find_prompt(request, path.parent))
         except ValueError as error:
             bad.append(BadLine(number, _idx_of(source), str(error), source, path))
     if not requests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -73,6 +73,10 @@ class FakeModel:
 
     def prompt_identity(self, request: SongRequest) -> str | None:
         return "p" * 64 if request.prompt_audio_path or request.auto_prompt_audio_type else None
+
+    def prepare(self, requests: Sequence[SongRequest]) -> None:
+        for request in requests:
+            self._do("prepare", request.idx)
 
     def condition(self, request: SongRequest) -> FakeConditions:
         self._do("condition", request.idx)

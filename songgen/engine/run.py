@@ -166,16 +166,35 @@ class Run:
         self._owners.update(dict.fromkeys(files, name))
 
     def _conditioned(self, jobs: Iterator[Job]) -> Iterator[Job]:
-        for job in jobs:
+        """Conditions for as many jobs together as will be composed together.
+
+        What made them is freed after the last, in low memory after each group.
+        """
+        is_low = self.settings.memory == "low"
+        size = self.settings.group if is_low else self.model.batch
+        while group := list(itertools.islice(jobs, size)):
             start = time.perf_counter()
-            conditions = attempt("condition", self.model.condition, job.request)
-            self._condition_seconds[job.name] = time.perf_counter() - start
-            if isinstance(conditions, Failure):
-                self._end(job.name, failure=conditions)
-                continue
-            for warning in conditions.notes.get("warnings", ()):
-                logger.warning("%s: %s", job.name, warning)
-            yield replace(job, conditions=conditions)
+            failure = attempt("condition", self.model.prepare, [job.request for job in group])
+            if isinstance(failure, Failure):
+                logger.warning("prompts together: %s; taking them one by one", failure.error)
+            shared = (time.perf_counter() - start) / len(group)
+            ready = [conditioned for job in group for conditioned in self._condition(job, shared)]
+            if is_low:
+                self.model.release("condition")
+            yield from ready
+        if not is_low:
+            self.model.release("condition")
+
+    def _condition(self, job: Job, shared_seconds: float = 0.0) -> Iterator[Job]:
+        start = time.perf_counter()
+        conditions = attempt("condition", self.model.condition, job.request)
+        self._condition_seconds[job.name] = shared_seconds + time.perf_counter() - start
+        if isinstance(conditions, Failure):
+            self._end(job.name, failure=conditions)
+            return
+        for warning in conditions.notes.get("warnings", ()):
+            logger.warning("%s: %s", job.name, warning)
+        yield replace(job, conditions=conditions)
 
     def _read(self, paths: list[Path], generate_type: GenerateType | None) -> Iterator[Draft]:
         """Saved drafts, with conditions where rendering needs them: in-context decode of a prompt."""
@@ -191,7 +210,7 @@ class Run:
                 continue
             job = draft.job
             if job.request.prompt_audio_path or job.request.auto_prompt_audio_type:
-                yield from (replace(draft, job=ready) for ready in self._conditioned(iter([job])))
+                yield from (replace(draft, job=ready) for ready in self._condition(job))
             else:
                 yield draft
 
@@ -201,7 +220,6 @@ class Run:
             yield from self._rendered(self._composed(jobs))
             return
         while group := list(itertools.islice(jobs, self.settings.group)):
-            self.model.release("condition")
             drafts = list(self._composed(iter(group)))
             self.model.release("compose")
             yield from self._rendered(iter(drafts))

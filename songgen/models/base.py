@@ -10,7 +10,7 @@ W window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -120,6 +120,13 @@ class SongModel(Protocol):
 
     def prompt_identity(self, request: SongRequest) -> str | None:
         """Hex digest of the files that turn this request's prompt into conditions; None without a prompt."""
+
+    @property
+    def batch(self) -> int:
+        """Songs that the model makes at once."""
+
+    def prepare(self, requests: Sequence[SongRequest]) -> None:
+        """Do what `condition` would do for each of these requests where it is better done together."""
 
     def condition(self, request: SongRequest) -> Conditions:
         """Turn one request into conditions. Raises ValueError naming what the model cannot take."""

@@ -24,7 +24,7 @@ from songgen.models.levo.config import LevoConfig, read_config
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_runtime_file, runtime_places
 from songgen.models.levo.model import LevoModel, Loaded, Parts
-from songgen.models.levo.prompt_encoder import PromptEncoder
+from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
 from songgen.models.levo.separation import load_separator
 from songgen.nn.oobleck import OobleckConfig
@@ -136,10 +136,10 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
             raise ValueError("this checkpoint's config.yaml names no audio_tokenizer_checkpoint for prompts")
         return names.mixed_codec
 
-    def make_prompt_encoder() -> PromptEncoder:
+    def make_prompt_networks() -> PromptNetworks:
         mixed_file = files.find(mixed_name())
         separator_file, separator_yaml = files.find(SEPARATOR_WEIGHTS), files.find(SEPARATOR_CONFIG)
-        return PromptEncoder(
+        return PromptNetworks(
             load_separator(separator_file, separator_yaml, device=device),
             load_audio_tokenizer(mixed_file, MIXED_TRACKS, device),
             load_audio_tokenizer(dual_file, DUAL_TRACKS, device),
@@ -154,7 +154,7 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
                 dual_file, vae_file, vae_config, num_heads=config.estimator_heads, device=device
             )
         ),
-        prompt_encoder=Loaded(make_prompt_encoder),
+        prompt_networks=Loaded(make_prompt_networks),
         prompt_library=Loaded(lambda: load_library(files.find(PROMPT_LIBRARY))),
         encoder_identity=Loaded(lambda: digest_of([files.find(SEPARATOR_WEIGHTS), files.find(mixed_name())])),
         library_identity=Loaded(lambda: digest_of([files.find(PROMPT_LIBRARY)])),

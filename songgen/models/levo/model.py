@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -17,7 +17,7 @@ from songgen.models.levo.conditions import NO_PROMPT, LevoConditions, StylePromp
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.prompt import Prompt, codec_prompt
-from songgen.models.levo.prompt_encoder import PromptEncoder
+from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.prompt_library import PromptLibrary
 from songgen.models.levo.render import render
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
@@ -25,6 +25,9 @@ from songgen.request_keys import Stem
 from songgen.requests import SongRequest
 from songgen.runtime.memory import MemoryPlan
 from songgen.text_rules import TextRules
+
+PROMPT_ROWS = {"cpu": 1, "mps": 1, "cuda": 8}
+"""Chunks of prompt clips encoded at once; on the CPU more are no faster."""
 
 Part = TypeVar("Part")
 
@@ -61,7 +64,7 @@ class Parts:
 
     lelm: Loaded[LeLM]
     codec: Loaded[CodecParts]
-    prompt_encoder: Loaded[PromptEncoder]
+    prompt_networks: Loaded[PromptNetworks]
     prompt_library: Loaded[PromptLibrary]
     encoder_identity: Loaded[str]
     library_identity: Loaded[str]
@@ -95,6 +98,7 @@ class LevoModel:
         self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
         self._device, self._dtype = device, dtype
+        self._prompts = PromptEncoder(parts.prompt_networks.get, rows=PROMPT_ROWS[device.type])
 
     @property
     def text_rules(self) -> TextRules:
@@ -107,6 +111,11 @@ class LevoModel:
             count_description_tokens=self.text.count_description,
             max_seconds=self.config.max_seconds,
         )
+
+    @property
+    def batch(self) -> int:
+        """Songs made at once."""
+        return self.plan.batch
 
     @property
     def summary(self) -> str:
@@ -125,6 +134,12 @@ class LevoModel:
         if request.auto_prompt_audio_type is not None:
             return self.parts.library_identity.get()
         return None
+
+    def prepare(self, requests: Sequence[SongRequest]) -> None:
+        """Separate and encode the prompt clips of several requests together."""
+        paths = [request.prompt_audio_path for request in requests if request.prompt_audio_path is not None]
+        if paths:
+            self._prompts.prepare(paths)
 
     def condition(self, request: SongRequest) -> LevoConditions:
         """Turn one request into conditions, its prompt separated and encoded.
@@ -149,10 +164,13 @@ class LevoModel:
         """The style that a request asks for: a clip's, or one drawn from the library by the song's seed."""
         if request.prompt_audio_path is not None:
             alone = request.generate_type not in (None, "mixed")
-            encoder = self.parts.prompt_encoder.get()
-            prompt = encoder.of_file(request.prompt_audio_path, with_silence=alone)
+            prompt = self._prompts.of_file(request.prompt_audio_path, with_silence=alone)
             seconds = prompt.vocal_CN.shape[1] / self.sample_rate
-            notes = {"prompt_seconds": seconds, "warnings": list(prompt.warnings)}
+            name = request.prompt_audio_path
+            warnings = [f"{name} {warning}" for warning in prompt.warnings]
+            if request.descriptions:
+                warnings.append(f"{name} and the descriptions both set the style, and may pull apart")
+            notes = {"prompt_seconds": seconds, "warnings": warnings}
             return StylePrompt(prompt.codes_KT, prompt, notes)
         if request.auto_prompt_audio_type is not None:
             library = self.parts.prompt_library.get()
@@ -192,7 +210,7 @@ class LevoModel:
     def release(self, stage: Literal["condition", "compose", "render"]) -> None:
         """Free what only this stage needs; it is loaded again when next used."""
         of_stage: dict[str, Loaded[Any]] = {
-            "condition": self.parts.prompt_encoder,
+            "condition": self.parts.prompt_networks,
             "compose": self.parts.lelm,
             "render": self.parts.codec,
         }

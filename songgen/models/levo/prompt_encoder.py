@@ -3,41 +3,75 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from songgen.files import content_digest
 from songgen.models.levo.encode import AudioTokenizer
-from songgen.models.levo.prompt import Prompt, load_clip, prepare_prompt, silence_codes
+from songgen.models.levo.prompt import Prompt, PromptClip, load_clip, prepare_prompts, silence_codes
 from songgen.models.levo.separation import PUBLISHED_SHIFT_OFFSET, Separator
 
-PROMPTS_KEPT = 8
+PROMPTS_KEPT = 128
 """Prompts kept in memory, about 8 MB each."""
+
+
+@dataclass(frozen=True)
+class PromptNetworks:
+    """What a clip goes through: the separator, and the tokenizers of both codecs."""
+
+    separator: Separator
+    mixed: AudioTokenizer
+    dual: AudioTokenizer
 
 
 class PromptEncoder:
     """Turns prompt files into prompts; a prompt depends on the content of its file alone.
 
     Args:
-        separator: vocals from accompaniment.
-        mixed, dual: tokenizers of the single-track and the dual-track codec.
+        networks: gives the networks, which may be loaded only then; not called for prompts that are kept.
+        rows: chunks and segments of clips that go through the networks at once.
         shift_offset: the separator's shift for every prompt.
     """
 
     def __init__(
         self,
-        separator: Separator,
-        mixed: AudioTokenizer,
-        dual: AudioTokenizer,
+        networks: Callable[[], PromptNetworks],
         *,
+        rows: int = 1,
         shift_offset: int = PUBLISHED_SHIFT_OFFSET,
     ) -> None:
-        self.separator, self.mixed, self.dual = separator, mixed, dual
-        self.shift_offset = shift_offset
-        self._done: OrderedDict[str, Prompt] = OrderedDict()
+        self._networks = networks
+        self._rows, self._shift_offset = rows, shift_offset
+        self._kept: OrderedDict[str, Prompt] = OrderedDict()
         self._silence: dict[int, Tensor] = {}
+
+    def prepare(self, paths: Iterable[Path | str]) -> None:
+        """Encode the clips of several requests together. Files that cannot be used are left to `of_file`."""
+        clips: dict[str, PromptClip] = {}
+        for path in dict.fromkeys(map(str, paths)):
+            try:
+                digest = content_digest(path)
+                if digest not in self._kept and digest not in clips:
+                    clips[digest] = self._load(path)
+            except (ValueError, OSError):
+                continue
+        if not clips:
+            return
+        networks = self._networks()
+        made = prepare_prompts(
+            list(clips.values()),
+            networks.separator,
+            networks.mixed,
+            networks.dual,
+            [self._shift_offset] * len(clips),
+            rows=self._rows,
+        )
+        self._kept.update(zip(clips, made, strict=True))
+        while len(self._kept) > max(PROMPTS_KEPT, len(clips)):
+            self._kept.popitem(last=False)
 
     def of_file(self, path: Path | str, *, with_silence: bool = False) -> Prompt:
         """The prompt of a file.
@@ -49,19 +83,21 @@ class PromptEncoder:
             FileNotFoundError, ValueError: the file cannot be used; names path and reason.
         """
         digest = content_digest(path)
-        prompt = self._done.pop(digest, None)
-        if prompt is None:
-            clip = load_clip(path, separator_rate=self.separator.sample_rate)
-            prompt = prepare_prompt(clip, self.separator, self.mixed, self.dual, self.shift_offset)
+        if digest not in self._kept:
+            self._load(path)  # says what is wrong with it
+            self.prepare([path])
+        self._kept.move_to_end(digest)
+        prompt = self._kept[digest]
         if with_silence and prompt.silence_KT is None:
             prompt = replace(prompt, silence_KT=self._silence_of(prompt.vocal_CN.shape[1]))
-        self._done[digest] = prompt
-        while len(self._done) > PROMPTS_KEPT:
-            self._done.popitem(last=False)
+            self._kept[digest] = prompt
         return prompt
+
+    def _load(self, path: Path | str) -> PromptClip:
+        return load_clip(path, separator_rate=self._networks().separator.sample_rate)
 
     def _silence_of(self, num_samples: int) -> Tensor:
         """Codes of silence by length; nearly all prompts have the same."""
         if num_samples not in self._silence:
-            self._silence = {num_samples: silence_codes(self.dual, num_samples)}
+            self._silence = {num_samples: silence_codes(self._networks().dual, num_samples)}
         return self._silence[num_samples]

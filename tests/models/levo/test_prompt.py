@@ -32,7 +32,7 @@ from songgen.models.levo.prompt import (
     silence_codes,
     to_rate,
 )
-from songgen.models.levo.prompt_encoder import PROMPTS_KEPT, PromptEncoder
+from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.separation import Separator
 from songgen.nn.musicfm import MusicFmConfig
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
@@ -305,6 +305,10 @@ def test_nothing_depends_on_global_random_state(
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def encoder_of(separator: Separator, mixed: AudioTokenizer, dual: AudioTokenizer) -> PromptEncoder:
+    return PromptEncoder(lambda: PromptNetworks(separator, mixed, dual))
+
+
 def test_a_file_is_separated_once(
     tmp_path: Path, separator: Separator, mixed: AudioTokenizer, dual: AudioTokenizer
 ) -> None:
@@ -314,34 +318,59 @@ def test_a_file_is_separated_once(
         write_audio(tmp_path / folder / "prompt.wav", Audio(music(1, seed=seed), 48000))
     (tmp_path / "copy.wav").write_bytes((tmp_path / "one" / "prompt.wav").read_bytes())
     paths = [tmp_path / "one" / "prompt.wav", tmp_path / "other" / "prompt.wav", tmp_path / "copy.wav"]
-    encoder = PromptEncoder(separator, mixed, dual)
+    encoder = encoder_of(separator, mixed, dual)
     one, other, copy = map(encoder.of_file, paths)
     calls = separator.network.clips
     assert one is copy
     assert not equal(one, other)
     assert encoder.of_file(paths[0]) is one
     assert separator.network.clips == calls
-    assert equal(PromptEncoder(separator, mixed, dual).of_file(paths[0]), one)
+    assert equal(encoder_of(separator, mixed, dual).of_file(paths[0]), one)
 
 
 def test_only_the_last_prompts_are_kept(
-    tmp_path: Path, separator: Separator, mixed: AudioTokenizer, dual: AudioTokenizer
+    tmp_path: Path,
+    separator: Separator,
+    mixed: AudioTokenizer,
+    dual: AudioTokenizer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A list of ten thousand clips must not fill the memory."""
-    paths = [tmp_path / f"{seed}.wav" for seed in range(PROMPTS_KEPT + 1)]
+    monkeypatch.setattr("songgen.models.levo.prompt_encoder.PROMPTS_KEPT", 2)
+    paths = [tmp_path / f"{seed}.wav" for seed in range(3)]
     for seed, path in enumerate(paths):
         write_audio(path, Audio(music(0.2, seed=seed), 48000))
-    encoder = PromptEncoder(separator, mixed, dual)
-    first, *_, last = [encoder.of_file(path) for path in paths]
+    encoder = encoder_of(separator, mixed, dual)
+    first, _, last = [encoder.of_file(path) for path in paths]
     assert encoder.of_file(paths[-1]) is last
     assert encoder.of_file(paths[0]) is not first
+
+
+def test_clips_prepared_together_equal_clips_alone(
+    tmp_path: Path, separator: Separator, mixed: AudioTokenizer, dual: AudioTokenizer
+) -> None:
+    """Whatever runs together a clip's prompt is the same; a bad file among them does not stop the others."""
+    paths = [tmp_path / f"{seed}.wav" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        write_audio(path, Audio(music(0.5 + seed, seed=seed), 48000))
+    (tmp_path / "bad.wav").write_text("no audio", "utf-8")
+    together = PromptEncoder(lambda: PromptNetworks(separator, mixed, dual), rows=4)
+    together.prepare([paths[0], tmp_path / "bad.wav", tmp_path / "none.wav", *paths])
+    calls = separator.network.clips
+    for path in paths:
+        assert equal(together.of_file(path), encoder_of(Separator(HalfVocal()), mixed, dual).of_file(path))
+    assert separator.network.clips == calls
+    with pytest.raises(ValueError, match=r"bad\.wav: cannot be read"):
+        together.of_file(tmp_path / "bad.wav")
+    with pytest.raises(FileNotFoundError, match=r"none\.wav"):
+        together.of_file(tmp_path / "none.wav")
 
 
 def test_the_codes_of_silence_are_made_only_when_asked_for(
     tmp_path: Path, separator: Separator, mixed: AudioTokenizer, dual: AudioTokenizer
 ) -> None:
     write_audio(tmp_path / "a.wav", Audio(music(1), 48000))
-    encoder = PromptEncoder(separator, mixed, dual)
+    encoder = encoder_of(separator, mixed, dual)
     assert encoder.of_file(tmp_path / "a.wav").silence_KT is None
     silence_KT = encoder.of_file(tmp_path / "a.wav", with_silence=True).silence_KT
     assert silence_KT is not None and silence_KT.shape == (2, 26)
