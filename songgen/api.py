@@ -14,6 +14,7 @@ from songgen.audio import Audio, AudioFormat
 from songgen.config import loading, named_sampling
 from songgen.config_keys import read_value
 from songgen.engine.settings import LyricsPolicy, Output, Settings
+from songgen.request_keys import StemSource
 from songgen.requests import GenerateType, SongRequest, parse_request, read_requests
 
 if TYPE_CHECKING:
@@ -148,9 +149,10 @@ class Model:
         self,
         requests: str | Path | Request | Iterable[Request],
         *,
-        sampling: str | Sampling = "upstream",
+        sampling: str | Mapping[str, Any] | Sampling = "upstream",
         seed: int | None = None,
         generate_type: GenerateType = "mixed",
+        stems: StemSource = "model",
         lyrics: LyricsPolicy = "fix",
         max_seconds: float | None = None,
         on_error: OnError = "raise",
@@ -161,9 +163,10 @@ class Model:
         Args:
             requests: a JSONL file, one request, or several; mappings with the keys of the JSONL, or
                 SongRequests.
-            sampling: `upstream`, `lowmem`, `greedy`, or the settings themselves.
+            sampling: `upstream` (as published for the model), `lowmem`, `greedy`, `fast`, or what to change
+                of the model's own, such as `{"temperature": 0.7}`, or all settings as a `Sampling`.
             seed: the run's seed; None draws one. Each song's own is in `song.seed`.
-            generate_type, lyrics, max_seconds: for requests that do not say; as in `songgen generate`.
+            generate_type, stems, lyrics, max_seconds: for requests that do not say; as in `songgen generate`.
             on_error: `raise` raises SongError at the first song that fails, `yield` yields a FailedSong.
             report: called as `report(stage, name, fraction)` while songs advance.
 
@@ -176,13 +179,17 @@ class Model:
         from songgen.engine.plan import seconds_limit
         from songgen.engine.run import Run
         from songgen.models.base import ignore_progress
+        from songgen.runtime.sampling import changed_sampling
 
         read_value("seed", seed)
         run_seed = draw_seed() if seed is None else seed
         settings = Settings(
-            sampling=named_sampling(sampling) if isinstance(sampling, str) else sampling,
+            sampling=changed_sampling(
+                self.model.sampling, named_sampling(sampling) if isinstance(sampling, str) else sampling
+            ),
             seed=run_seed,
             generate_type=read_value("generate_type", generate_type, may_be_null=False),
+            stems=read_value("stems", stems),
             lyrics=read_value("lyrics", lyrics),
             max_seconds=seconds_limit(read_value("max_seconds", max_seconds), self.model),
             memory=self.model.memory,

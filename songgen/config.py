@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from songgen.config_keys import KEYS, ConfigError, did_you_mean, read_value
 from songgen.engine.settings import LyricsPolicy, Output
+from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
-
-if TYPE_CHECKING:  # torch is imported when a configuration is made, not for its help or its errors
-    from songgen.runtime.sampling import Sampling
 
 Command = Literal["generate", "render"]
 GROUPS = ("sampling",)
@@ -43,13 +41,14 @@ class Loading:
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """The settings of `songgen generate`."""
+    """The settings of `songgen generate`; `sampling` is what changes of the model's own."""
 
     loading: Loading
     input: Path
     output: Output
-    sampling: Sampling
+    sampling: Mapping[str, Any]
     generate_type: GenerateType
+    stems: StemSource
     lyrics: LyricsPolicy
     max_seconds: float | None
     seed: int | None
@@ -76,7 +75,17 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         ConfigError: an unknown key, a value that is not allowed, or a missing setting.
     """
     values = _values("generate", overrides)
-    names = ("input", "generate_type", "lyrics", "max_seconds", "seed", "on_error", "resume", "verbose")
+    names = (
+        "input",
+        "generate_type",
+        "stems",
+        "lyrics",
+        "max_seconds",
+        "seed",
+        "on_error",
+        "resume",
+        "verbose",
+    )
     own = {name: values[name] for name in names}
     return GenerateConfig(loading=_loading(values), output=_output(values), sampling=_sampling(values), **own)
 
@@ -92,8 +101,8 @@ def render_config(overrides: Sequence[str]) -> RenderConfig:
     return RenderConfig(loading=_loading(values), output=_output(values), **own)
 
 
-def named_sampling(name: str) -> Sampling:
-    """The sampling settings of a file in `configs/sampling`: upstream, lowmem or greedy.
+def named_sampling(name: str) -> dict[str, Any]:
+    """The sampling settings of a file in `configs/sampling`: what it changes of a model's own.
 
     Raises:
         ConfigError: there is no such file.
@@ -227,7 +236,7 @@ def _output(values: Mapping[str, Any]) -> Output:
         raise ConfigError(f"output.{error}") from error
 
 
-def _sampling(values: Mapping[str, Any]) -> Sampling:
-    from songgen.runtime.sampling import Sampling
-
-    return Sampling(**{item.name: values[f"sampling.{item.name}"] for item in fields(Sampling)})
+def _sampling(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to change of the model's own sampling."""
+    named = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("sampling.")}
+    return {name: value for name, value in named.items() if value is not None}

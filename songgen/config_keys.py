@@ -154,6 +154,8 @@ FRACTION = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
 STEMS = choice("mixed", "vocal", "bgm", "separate")
 DEVICES = "auto, cpu, mps, cuda or cuda:N"
 
+OWN_SAMPLING = "as published for the model"
+
 KEYS: dict[str, Key] = {
     "model": Key(text, "tiny (built in), a published name, or a checkpoint folder", null="must be given"),
     "input": Key(path, "file of requests, one JSON object a line", null="must be given"),
@@ -166,6 +168,9 @@ KEYS: dict[str, Key] = {
     "generate_type": Key(
         STEMS, "stems: mixed, vocal, bgm, or separate (all three)", null="as they were made"
     ),
+    "stems": Key(
+        choice("model", "separator"), "model decodes vocals and bgm, separator takes them from the mix"
+    ),
     "lyrics": Key(
         choice("fix", "strict", "asis"), "faulty text: fix mends what is safe, strict refuses, asis leaves it"
     ),
@@ -175,12 +180,19 @@ KEYS: dict[str, Key] = {
         "the run's seed, kept in the records",
         null="the folder's, or a random one",
     ),
-    "sampling.temperature": Key(NOT_NEGATIVE, "0 = the most likely token"),
-    "sampling.top_k": Key(whole(0), "choose among the k most likely tokens; 0 = all"),
-    "sampling.top_p": Key(FRACTION, "nucleus sampling; 0 = off, else wins over top_k"),
-    "sampling.cfg_coef": Key(number("a number", lambda value: True), "guidance; 1 = none"),
-    "sampling.penalty": Key(POSITIVE, "divides the logit of tokens seen in the window; 1 = none"),
-    "sampling.window": Key(whole(0), "frames that the penalty looks back"),
+    "sampling.temperature": Key(NOT_NEGATIVE, "0 = the most likely token", null=OWN_SAMPLING),
+    "sampling.top_k": Key(whole(0), "choose among the k most likely tokens; 0 = all", null=OWN_SAMPLING),
+    "sampling.top_p": Key(FRACTION, "nucleus sampling; 0 = off, else wins over top_k", null=OWN_SAMPLING),
+    "sampling.cfg_coef": Key(number("a number", lambda value: True), "guidance; 1 = none", null=OWN_SAMPLING),
+    "sampling.penalty": Key(
+        POSITIVE, "divides the logit of tokens seen in the window; 1 = none", null=OWN_SAMPLING
+    ),
+    "sampling.window": Key(whole(0), "frames that the penalty looks back", null=OWN_SAMPLING),
+    "sampling.frequency_penalty": Key(
+        NOT_NEGATIVE,
+        "taken off a token's logit each time it occurred in the song; 0 = off",
+        null=OWN_SAMPLING,
+    ),
     "on_error": Key(choice("continue", "stop"), "bad lines: continue with the others, or stop at once"),
     "resume": Key(flag, "skip songs that are there already, made from the same request"),
     "batch": Key(whole(1), "songs composed at once", null="1 on the CPU, else as memory allows"),

@@ -22,6 +22,7 @@ from songgen.request_names import check_idx
 
 Stem = Literal["mixed", "vocal", "bgm"]
 GenerateType = Literal["mixed", "vocal", "bgm", "separate"]
+StemSource = Literal["model", "separator"]
 
 STEMS: dict[GenerateType, tuple[Stem, ...]] = {
     "mixed": ("mixed",),
@@ -40,6 +41,7 @@ ALLOWED = {
     "gt_lyric": "a string: [tag] text ; [tag] text",
     "descriptions": "a string of tags separated by commas, or a list of such strings",
     "generate_type": "one of mixed, vocal, bgm, separate",
+    "stems": "one of model, separator",
     "seed": f"a whole number from 0 to {MAX_SEED} (2**63 - 1)",
     "num_samples": f"a whole number from 1 to {MAX_SAMPLES}",
     "temperature": "a number from 0 up (0 = greedy)",
@@ -81,6 +83,7 @@ class _Values(BaseModel):
     gt_lyric: StrictStr | None = None
     descriptions: StrictStr | list[StrictStr] | None = None
     generate_type: GenerateType | None = None
+    stems: StemSource | None = None
     seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED)] | None = None
     num_samples: Annotated[StrictInt, Field(ge=1, le=MAX_SAMPLES)] | None = None
     temperature: Annotated[StrictFloat, Field(ge=0)] | None = None

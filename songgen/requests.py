@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from songgen.request_keys import GenerateType, checked_values
+from songgen.request_keys import GenerateType, StemSource, checked_values
 from songgen.request_names import NameTable
 
 __all__ = ["BadLine", "GenerateType", "RequestFile", "SongRequest", "parse_request", "read_requests"]
@@ -32,6 +32,7 @@ class SongRequest:
         lyrics: the lyric string, `[tag] text ; [tag] ...`.
         descriptions: comma-separated style tags, or None.
         generate_type: which stems are wanted; None lets the run decide.
+        stems: whether the model makes them, or a separator from the finished mix; None lets the run decide.
         seed: 0 ... 2**63 - 1, or None to derive it from the run's seed and idx.
         num_samples: songs to make from this request, >= 1.
         temperature, top_k, top_p, cfg_coef, max_seconds: overrides of the run's settings, or None.
@@ -44,6 +45,7 @@ class SongRequest:
     lyrics: str
     descriptions: str | None = None
     generate_type: GenerateType | None = None
+    stems: StemSource | None = None
     seed: int | None = None
     num_samples: int = 1
     temperature: float | None = None
@@ -92,9 +94,13 @@ class RequestFile:
 def _find_prompt(request: SongRequest, folder: Path) -> SongRequest:
     """A prompt's path as given, or beside the input file where only that exists."""
     given = request.prompt_audio_path
-    if given is None or Path(given).exists() or not (folder / given).exists():
+    if given is None:
         return request
-    return replace(request, prompt_audio_path=str(folder / given))
+    try:
+        is_beside = not Path(given).exists() and (folder / given).exists()
+    except OSError:  # a name too long, a folder that may not be entered: the song's own error, later
+        return request
+    return replace(request, prompt_audio_path=str(folder / given)) if is_beside else request
 
 
 def read_requests(path: Path, *, default_generate_type: GenerateType = "mixed") -> RequestFile:

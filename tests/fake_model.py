@@ -15,6 +15,7 @@ from songgen.audio import Audio
 from songgen.linter import TextRules
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
 from songgen.requests import SongRequest
+from songgen.runtime.sampling import Sampling
 
 STEMS = {"mixed": ["mixed"], "vocal": ["vocal"], "bgm": ["bgm"], "separate": ["mixed", "vocal", "bgm"]}
 
@@ -50,6 +51,7 @@ class FakeModel:
     faults: dict[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)
     frames: int = 5
     name: str = "fake"
+    sampling: Sampling = field(default_factory=Sampling)
     sample_rate: int = 48000
     max_seconds: float = 60.0
     device: str = "cpu"

@@ -82,6 +82,7 @@ def test_nothing_is_written_by_itself(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_settings() -> None:
     assert made(A, sampling="lowmem")[0].song.draft.job.sampling == Sampling(temperature=0.9, top_k=50)
+    assert made(A, sampling={"top_p": 0.5})[0].song.draft.job.sampling == Sampling(top_p=0.5)
     assert made(A, sampling=Sampling(top_k=3))[0].song.draft.job.sampling.top_k == 3
     assert made(A, max_seconds=12)[0].song.draft.job.max_seconds == 12
     assert made(A)[0].seed != made(A)[0].seed  # no seed: drawn

@@ -19,7 +19,7 @@ from songgen.config import (
 )
 from songgen.config_keys import KEYS, ConfigError, read_value
 from songgen.engine.settings import Output
-from songgen.runtime.sampling import Sampling
+from songgen.runtime.sampling import Sampling, changed_sampling
 
 NEEDED = ["model=tiny", "input=lyrics.jsonl"]
 
@@ -30,7 +30,8 @@ def config(*overrides: str) -> GenerateConfig:
 
 def test_defaults_are_those_of_the_published_scripts() -> None:
     found = config()
-    assert found.sampling == Sampling() == Sampling(0.8, 5000, 0.0, 1.5, 1.1, 50)
+    assert found.sampling == {}  # the model's own
+    assert Sampling() == Sampling(0.8, 5000, 0.0, 1.5, 1.1, 50, 0.0)
     assert found.output == Output(Path("output"), "wav", None, False)
     assert (found.generate_type, found.lyrics, found.on_error) == ("mixed", "fix", "continue")
     assert (found.resume, found.seed, found.max_seconds, found.verbose) == (True, None, None, False)
@@ -41,13 +42,14 @@ def test_every_setting_reaches_its_field() -> None:
     given = [
         "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
-        "sampling.penalty=1.2", "sampling.window=9", "generate_type=separate", "lyrics=asis",
+        "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
+        "generate_type=separate", "stems=separator", "lyrics=asis",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
         "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
-    assert found.sampling == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9)
+    assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
     assert found.output == Output(Path("o"), "flac", 24, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
@@ -56,10 +58,10 @@ def test_every_setting_reaches_its_field() -> None:
 
 
 def test_groups_and_single_values_in_any_order() -> None:
-    assert config("sampling=lowmem").sampling == Sampling(temperature=0.9, top_k=50)
-    assert config("sampling=greedy").sampling.temperature == 0
+    assert config("sampling=lowmem").sampling == {"temperature": 0.9, "top_k": 50}
+    assert config("sampling=greedy").sampling["temperature"] == 0
     one, other = config("sampling=lowmem", "sampling.top_k=7"), config("sampling.top_k=7", "sampling=lowmem")
-    assert one.sampling == other.sampling == Sampling(temperature=0.9, top_k=7)
+    assert one.sampling == other.sampling == {"temperature": 0.9, "top_k": 7}
     assert config("seed=1", "seed=2").seed == 2
 
 
@@ -96,7 +98,10 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ),
         ("--batch=4", r"--batch=4: settings are written key=value, without dashes"),
         ("batch", r"batch: settings are written key=value"),
-        ("sampling=gredy", r"sampling=gredy: must be one of greedy, lowmem, upstream; did you mean greedy\?"),
+        (
+            "sampling=gredy",
+            r"sampling=gredy: must be one of fast, greedy, lowmem, upstream; did you mean greedy\?",
+        ),
         ("output.format=aiff", r"output\.format=aiff: must be one of wav, flac, ogg, mp3, opus"),
         ("output.bits=8", r"output\.bits=8 is not possible for wav: must be 16 or 24 or 32"),
         ("generate_type=vocals", r"must be one of mixed, vocal, bgm, separate; did you mean vocal\?"),
@@ -161,11 +166,13 @@ def test_the_help_is_true(command: str) -> None:
 
 def test_every_sampling_file_is_complete() -> None:
     names = [file.stem for file in (config_folder() / "sampling").glob("*.yaml")]
-    assert sorted(names) == ["greedy", "lowmem", "upstream"]
+    assert sorted(names) == ["fast", "greedy", "lowmem", "upstream"]
     for name in names:
         tree = yaml.safe_load((config_folder() / "sampling" / f"{name}.yaml").read_text())
         assert tree.keys() == {item.name for item in fields(Sampling)}
-        assert named_sampling(name) == Sampling(**tree)
+        changes = {key: value for key, value in tree.items() if value is not None}
+        assert named_sampling(name) == changes
+        assert changed_sampling(Sampling(), changes)
     with pytest.raises(ConfigError, match="sampling=best: must be one of"):
         named_sampling("best")
 

@@ -278,6 +278,19 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         read_requests(tmp_path)
 
 
+def test_a_prompt_is_looked_for_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").touch()
+    result = read(tmp_path, song(idx="a", prompt_audio_path="clip.wav"), song(idx="b", prompt_audio_path="x"))
+    assert [request.prompt_audio_path for request in result.requests] == [str(tmp_path / "clip.wav"), "x"]
+
+
+def test_a_prompt_path_that_no_system_can_look_up_stays_an_error_of_its_song(tmp_path: Path) -> None:
+    """Looking beside the file threw OSError for a name of over 255 bytes, and the whole run ended."""
+    name = "x" * 300 + ".wav"
+    result = read(tmp_path, song(idx="a", prompt_audio_path=name), song(idx="b"))
+    assert [request.prompt_audio_path for request in result.requests] == [name, None]
+
+
 def test_misspelt_keys_are_kept_where_the_right_one_is_given() -> None:
     """`lyrics_` beside `gt_lyric` loses nothing, so it is the user's own key."""
     request = parse_request(song(gt_lyrics="other"))

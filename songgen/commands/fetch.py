@@ -108,8 +108,8 @@ def download(repository: str, target: Path, patterns: Sequence[str]) -> None:
 def _wanted(name: str) -> tuple[catalog.CatalogEntry, ...]:
     if name.lower() == catalog.RUNTIME:
         return (catalog.runtime_entry(),)
-    if name.lower() == catalog.TINY:
-        raise ValueError("tiny is built in; there is nothing to download")
+    if name.lower() in catalog.BUILT_IN:
+        raise ValueError(f"{name.lower()} is built in; there is nothing to download")
     entry = catalog.find_entry(name)
     if entry is None:
         raise ValueError(catalog.explain_unknown(name))

@@ -66,12 +66,14 @@ def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal,
     from songgen.engine.plan import seconds_limit
     from songgen.engine.run import Run, record_all
     from songgen.engine.settings import Settings
+    from songgen.runtime.sampling import changed_sampling
 
     model = load(config.loading)
     settings = Settings(
-        sampling=config.sampling,
+        sampling=changed_sampling(model.sampling, config.sampling),
         seed=journal.run_seed(config.seed),
         generate_type=config.generate_type,
+        stems=config.stems,
         lyrics=config.lyrics,
         max_seconds=seconds_limit(config.max_seconds, model),
         memory=model.memory,

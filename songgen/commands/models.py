@@ -17,7 +17,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="songgen models", description="List the models.")
     parser.add_argument("--runtime-dir", type=Path, help="also look for models beside these runtime files")
     args = parser.parse_args(argv)
-    rows: list[tuple[str, ...]] = [HEAD, (catalog.TINY, "", "", "", "", "built in (noise, not music)")]
+    rows: list[tuple[str, ...]] = [HEAD]
+    rows += [(name, "", "", "", "", "built in (noise, not music)") for name in catalog.BUILT_IN]
     rows += [_row(entry, args.runtime_dir) for entry in catalog.entries()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     for row in rows:
@@ -40,6 +41,6 @@ def _row(entry: catalog.CatalogEntry, runtime_dir: Path | None) -> tuple[str, ..
         entry.aliases[0] if entry.aliases else "",
         f"{minutes} min {seconds:02} s",
         ", ".join(entry.languages),
-        f"{entry.memory_gb:g} / {entry.prompt_memory_gb:g} GB",
+        f"{entry.memory_gb:g} / {entry.prompt_memory_gb:g} GB" if entry.memory_gb else "-",
         next((str(place) for place in places if is_checkpoint(place)), "-"),
     )

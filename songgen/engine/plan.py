@@ -68,7 +68,11 @@ def plan_request(request: SongRequest, model: SongModel, settings: Settings) -> 
         ValueError: the text is refused, or a setting is out of the model's range.
         FileNotFoundError: the prompt audio is missing.
     """
-    wanted = replace(request, generate_type=request.generate_type or settings.generate_type)
+    wanted = replace(
+        request,
+        generate_type=request.generate_type or settings.generate_type,
+        stems=request.stems or settings.stems,
+    )
     fixed, findings = apply_policy(wanted, model.text_rules, settings.lyrics)
     sampling = sampling_of(request, settings.sampling)
     max_seconds = seconds_limit(request.max_seconds or settings.max_seconds, model)
@@ -117,6 +121,7 @@ def recipe_of(job: Job, model: SongModel) -> dict[str, Any]:
         "sampling": asdict(job.sampling),
         "max_seconds": job.max_seconds,
         "generate_type": request.generate_type,
+        "stems": request.stems,
         "prompt_audio": None if prompt is None else content_digest(Path(prompt)),
         "auto_prompt_audio_type": request.auto_prompt_audio_type,
         "prompt_files": model.prompt_identity(request),

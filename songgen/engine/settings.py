@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from songgen.audio import AudioFormat, check_bits
+from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
 if TYPE_CHECKING:  # keeps the command line free of torch until a model is loaded
@@ -24,6 +25,7 @@ class Settings:
         sampling: how tokens are chosen.
         seed: the run's seed, 0 ... 2**63 - 1; seeds of songs that have none are derived from it.
         generate_type: the stems to make.
+        stems: whether the model makes stems, or a separator from the finished mix.
         lyrics: what to do with text that the linter finds fault with.
         max_seconds: longest song, None for the model's own limit.
         memory: `low` composes and renders group by group, with only one stage of the model loaded.
@@ -33,6 +35,7 @@ class Settings:
     sampling: Sampling
     seed: int
     generate_type: GenerateType = "mixed"
+    stems: StemSource = "model"
     lyrics: LyricsPolicy = "fix"
     max_seconds: float | None = None
     memory: Memory = "full"

@@ -107,6 +107,10 @@ class SongModel(Protocol):
     memory: Literal["full", "low"]
 
     @property
+    def sampling(self) -> Sampling:
+        """How the publisher chooses tokens; settings and requests change some of it."""
+
+    @property
     def identity(self) -> str:
         """Hex digest that changes when the checkpoint's files change; part of a song's resume hash."""
 

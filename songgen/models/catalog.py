@@ -21,8 +21,8 @@ from songgen.models.levo.locate import is_checkpoint
 if TYPE_CHECKING:
     from songgen.models.base import SongModel  # needs torch: listing and fetching do not
 
-TINY = "tiny"
-"""The built-in model: seeded random weights in the published layout. It makes noise, not music."""
+BUILT_IN = ("tiny", "tiny-fast")
+"""The built-in models: seeded random weights in the published layouts. They make noise, not music."""
 
 RUNTIME = "runtime"
 """Name under which the files that all LeVo checkpoints share are fetched."""
@@ -108,11 +108,11 @@ def explain_unknown(name: str) -> str:
         if _plain(known).removeprefix("songgeneration_") == _plain(name).removeprefix("songgeneration_"):
             return f"model {name!r} cannot be run: {known} is {reason}"
     short = [entry.aliases[0] if entry.aliases else entry.name for entry in entries()]
-    near = difflib.get_close_matches(_plain(name), [_plain(known) for known in (TINY, *short)], n=1)
+    near = difflib.get_close_matches(_plain(name), [_plain(known) for known in (*BUILT_IN, *short)], n=1)
     hint = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
     return (
         f"model {name!r} is neither a folder nor a name of the catalogue{hint}\n"
-        f"The catalogue has: {', '.join((TINY, *short))}"
+        f"The catalogue has: {', '.join((*BUILT_IN, *short))}"
     )
 
 
@@ -126,7 +126,7 @@ def model_places(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> tup
 
 
 def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) -> Path:
-    """Find the checkpoint folder of a path or a published name (not of `tiny`, which is built in).
+    """Find the checkpoint folder of a path or a published name (not of a built-in model).
 
     A folder that exists wins over a name, unless it is no checkpoint and the name is in the catalogue.
 
@@ -190,10 +190,11 @@ def load_model(
         "attention": attention,
         "threads": threads,
     }
-    if _plain(str(name_or_path)) == TINY:
-        from songgen.models.levo.tiny import ensure_tiny
+    for name in BUILT_IN:
+        if _plain(str(name_or_path)) == _plain(name):
+            from songgen.models.levo.tiny import ensure_tiny
 
-        return load(ensure_tiny(), runtime_dir=None, **settings)
+            return load(ensure_tiny(name=name), runtime_dir=None, **settings)
     folder = find_folder(name_or_path, runtime_dir=runtime_dir)
     return load(folder, runtime_dir=runtime_dir, **settings)
 

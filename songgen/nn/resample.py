@@ -8,6 +8,7 @@ computed in float64, the kernel of a resampling on the fly in float32. Knows not
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,36 @@ def resample(signal: Tensor, source_rate: int, target_rate: int) -> Tensor:
         raise ValueError(f"no filter bank of usable size leads from {source_rate} Hz to {target_rate} Hz")
     kernel = sinc_kernel(source_rate, target_rate, torch.float32).to(signal)
     return _filter(signal, kernel, source_rate, target_rate)
+
+
+def resample_pieces(pieces: Iterable[Tensor], source_rate: int, target_rate: int) -> Iterator[Tensor]:
+    """Resample a signal that comes in consecutive pieces, in memory that does not grow with it.
+
+    Args:
+        pieces: `[..., n]` float32, of any lengths.
+        source_rate, target_rate: Hz.
+
+    Yields:
+        Pieces `[..., m]` that, put together, are `resample` of the whole.
+
+    Raises:
+        ValueError: as `resample`.
+    """
+    source, target, _, width = _reduced(source_rate, target_rate)
+    margin = -(-width // source)  # in units of `source` samples, which become `target` samples
+    held: Tensor | None = None
+    done = 0  # units of `held` that have been resampled
+    for piece in pieces:
+        held = piece if held is None else torch.cat([held, piece], dim=-1)
+        ready = held.shape[-1] // source - margin
+        if ready <= done:
+            continue
+        resampled = resample(held[..., : (ready + margin) * source], source_rate, target_rate)
+        yield resampled[..., done * target : ready * target]
+        first = max(0, ready - margin)
+        held, done = held[..., first * source :], ready - first
+    if held is not None:
+        yield resample(held, source_rate, target_rate)[..., done * target :]
 
 
 class Resampler(nn.Module):

@@ -45,6 +45,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
 
 
+def read_tensor(path: Path) -> Tensor:
+    """The one tensor that a PyTorch pickle holds. Raises as `read_tensors`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: cannot be read as a tensor (cut off?): {error}") from error
+    if not isinstance(content, Tensor):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not a tensor")
+    return content
+
+
 def _unpickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

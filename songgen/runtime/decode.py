@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from songgen.nn.attention import window_of
-from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, penalize
+from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, penalize, penalize_frequency
 
 CHECK_EVERY = 25
 """Steps between two looks at the ended flags: one second of audio."""
@@ -45,11 +45,17 @@ class SlotModel(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """The ids and delays of a model's rows: EOS ends a row and is a logit, SPECIAL = EOS + 1 is not."""
+    """The ids and delays of a model's rows: EOS ends a row and is a logit, SPECIAL = EOS + 1 is not.
+
+    `guides_log_probs`: whether guidance mixes log-probabilities instead of logits. That shifts all logits of
+        a
+    row alike and changes no distribution, but it decides rounding at the edge of top-k.
+    """
 
     delays: tuple[int, ...]
     eos: int
     max_frames: int
+    guides_log_probs: bool = False
 
     @property
     def special(self) -> int:
@@ -148,6 +154,7 @@ class SlotDecoder(Generic[T_]):
         self._columns_BKS = torch.full((slots, codebooks, columns), self._layout.special, device=device)
         self._uniforms_BSK = torch.zeros((slots, columns, codebooks), dtype=torch.float64, device=device)
         self._banned_BV = torch.zeros((slots, self._layout.eos + 1), dtype=torch.bool, device=device)
+        self._counts_BKV = torch.zeros((slots, codebooks, self._layout.eos + 1), device=device)
         self._column_B = torch.zeros(slots, dtype=torch.int64, device=device)
         self._num_frames_B = torch.zeros(slots, dtype=torch.int64, device=device)
         self._has_ended_BK = torch.ones((slots, codebooks), dtype=torch.bool, device=device)
@@ -189,6 +196,7 @@ class SlotDecoder(Generic[T_]):
         self._uniforms_BSK[slot, :num_columns] = uniforms_of(task.seed, len(self._delays_K), num_columns).to(
             self._device
         )
+        self._counts_BKV[slot] = 0
         self._banned_BV[slot] = False
         self._banned_BV[slot, task.banned.to(self._device)] = True
         self._column_B[slot] = 0
@@ -208,9 +216,13 @@ class SlotDecoder(Generic[T_]):
         column_B = self._column_B
         ids_BK = self._columns_BKS[self._slots_B, :, column_B]
         conditional, null = self._model.step(ids_BK, self._model.prefix_length + column_B, self._window())
+        if self._layout.guides_log_probs:
+            conditional, null = conditional.log_softmax(-1), null.log_softmax(-1)
         logits_BKV = guide(conditional, null, self._rows.cfg_coef)
         if self._rows.longest_window > 0:
             logits_BKV = penalize(logits_BKV, self._recent(), self._rows.penalty)
+        if self._rows.has_frequency_penalty:
+            logits_BKV = penalize_frequency(logits_BKV, self._counts_BKV, self._rows.frequency_penalty)
         logits_BKV[:, 0].masked_fill_(self._banned_BV, float("-inf"))
         if self._on_logits is not None:
             self._on_logits(logits_BKV)
@@ -242,6 +254,9 @@ class SlotDecoder(Generic[T_]):
         place_B = next_B.clamp(max=layout.num_columns - 1)
         kept_BK = self._columns_BKS[self._slots_B, :, place_B]
         self._columns_BKS[self._slots_B, :, place_B] = torch.where(runs_B[:, None], tokens_BK, kept_BK)
+        is_code_BK = (tokens_BK < layout.eos) & runs_B[:, None]
+        places_BK1 = tokens_BK.clamp(max=layout.eos).unsqueeze(-1)
+        self._counts_BKV.scatter_add_(2, places_BK1, is_code_BK.unsqueeze(-1).float())
         self._has_ended_BK |= is_eos & runs_B[:, None]
         self._first_eos_B = torch.where(runs_B, torch.minimum(self._first_eos_B, ends_B), self._first_eos_B)
         last_B = self._num_frames_B + max(layout.delays)

@@ -8,8 +8,9 @@ penalty divides negative logits too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class Sampling:
         cfg_coef: guidance, logits = null + (conditional - null) * cfg_coef.
         penalty: > 0; ids seen in the window have their logit divided by this.
         window: columns that the repetition penalty looks back, >= 0.
+        frequency_penalty: >= 0; taken off a logit for every time that its id occurred in the song so far.
 
     Raises:
         ValueError: a value is out of range.
@@ -37,6 +39,7 @@ class Sampling:
     cfg_coef: float = 1.5
     penalty: float = 1.1
     window: int = 50
+    frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = {
@@ -46,11 +49,27 @@ class Sampling:
             "cfg_coef": (True, "a finite number"),
             "penalty": (self.penalty > 0, "more than 0"),
             "window": (self.window >= 0, "0 or more"),
+            "frequency_penalty": (self.frequency_penalty >= 0, "0 (off) or more"),
         }
         for name, (is_fine, allowed) in ranges.items():
             value = getattr(self, name)
             if not (is_fine and math.isfinite(value)):
                 raise ValueError(f"sampling.{name} is {value}; it must be {allowed}")
+
+
+def changed_sampling(sampling: Sampling, changes: Mapping[str, Any] | Sampling) -> Sampling:
+    """A model's sampling with some fields changed, or another in its place.
+
+    Raises:
+        ValueError: an unknown field or value.
+    """
+    if isinstance(changes, Sampling):
+        return changes
+    known = [field.name for field in fields(Sampling)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"sampling.{name} is not known; there are {', '.join(known)}")
+    return replace(sampling, **changes)
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class SamplingRows:
     Args:
         longest_window: the largest window of all songs.
         has_nucleus: whether any song uses top-p.
+        has_frequency_penalty: whether any song has one.
     """
 
     temperature: Tensor
@@ -68,8 +88,10 @@ class SamplingRows:
     cfg_coef: Tensor
     penalty: Tensor
     window: Tensor
+    frequency_penalty: Tensor
     longest_window: int
     has_nucleus: bool
+    has_frequency_penalty: bool
 
     @classmethod
     def of(cls, songs: Sequence[Sampling], device: torch.device) -> SamplingRows:
@@ -85,8 +107,10 @@ class SamplingRows:
             cfg_coef=column("cfg_coef", torch.float32),
             penalty=column("penalty", torch.float32),
             window=column("window", torch.int64),
+            frequency_penalty=column("frequency_penalty", torch.float32),
             longest_window=max(song.window for song in songs),
             has_nucleus=any(song.top_p > 0 for song in songs),
+            has_frequency_penalty=any(song.frequency_penalty > 0 for song in songs),
         )
 
 
@@ -109,6 +133,11 @@ def penalize(logits_BKV: Tensor, recent_BKW: Tensor, penalty_B: Tensor) -> Tenso
     seen = torch.zeros_like(logits_BKV, dtype=torch.bool).scatter_(-1, recent_BKW.clamp(max=num_codes), True)
     seen[..., num_codes] = False
     return torch.where(seen, logits_BKV / penalty_B[:, None, None], logits_BKV)
+
+
+def penalize_frequency(logits_BKV: Tensor, counts_BKV: Tensor, penalty_B: Tensor) -> Tensor:
+    """Take `penalty` off a logit for every time that its id occurred (OpenAI's frequency penalty)."""
+    return logits_BKV - penalty_B[:, None, None] * counts_BKV
 
 
 def kept_probabilities(logits_BKV: Tensor, rows: SamplingRows) -> Tensor:

@@ -208,7 +208,7 @@ def test_what_came_is_checked(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("tiny", "built in"), ("bas", "did you mean base"), ("v2-fast", "cannot run it yet")],
+    [("tiny", "built in"), ("bas", "did you mean base"), ("songbloom_full_150s", "cannot run it yet")],
 )
 def test_names_that_cannot_be_fetched(capsys: pytest.CaptureFixture[str], name: str, message: str) -> None:
     assert fetch.main([name, "--yes"]) == 2

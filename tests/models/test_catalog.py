@@ -17,6 +17,7 @@ NAMES = {
     "songgeneration_large": ("v1", 270, 22, 28, 5122320384),
     "songgeneration_v2_large": ("v2", 270, 22, 28, 5122332672),
     "songgeneration_v2_medium": ("v2", 270, 12, 18, 2829586944),
+    "songgeneration_v2_fast": ("v2", 270, 0, 0, 3794745344),
 }
 
 
@@ -40,6 +41,10 @@ def parameter_count(entry: catalog.CatalogEntry) -> int:
     width, codes = size["dim"], 16384
     layer = 4 * width * width + 3 * width * size["intermediate_size"] + 2 * width
     layers = (size["num_layers"] + size["num_layers_sub"]) * layer
+    if not size["num_layers_sub"]:  # one codebook: one transformer, its tables and a prompt row of its own
+        text = (size["lyric_rows"] + 200 + size["description_rows"]) * width
+        tables = 2 * (codes + 1) * width + 2 * (codes + 2) * width
+        return layers + width + tables + text + width
     first_and_second = 2 * (2 * (codes + 1) * width + width)  # embed_tokens, lm_head and final norm, twice
     heads = 2 * (codes + 1) * width
     tables = 4 * (codes + 2) * width  # emb.0 and layer2_emb.0 ... 2
@@ -64,7 +69,7 @@ def test_the_catalogue_holds_the_published_models() -> None:
     assert found == NAMES
     for entry in catalog.entries():
         assert "academic" in entry.licence
-        assert entry.repository.startswith("lglg666/SongGeneration-")
+        assert entry.repository.startswith(("lglg666/SongGeneration-", "waytan22/SongGeneration-"))
         assert entry.sizes["lyric_max_len"] == (300 if entry.max_seconds == 150 else 600)
         assert entry.sizes["dim"] % entry.sizes["num_heads"] == 0
 
@@ -126,9 +131,8 @@ def test_a_name_that_is_not_on_disk_gives_places_and_the_fetch_line(here: Path) 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, base,"),
+        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, tiny-fast, base,"),
         ("zzz", r"'zzz' is neither a folder nor a name of the catalogue\nThe catalogue has: tiny"),
-        ("v2-fast", "songgeneration_v2_fast is published .* cannot run it yet"),
         ("songgeneration_v1.5_base", "announced by the publisher, no weights were published"),
         ("songbloom-full-150s", "another family"),
     ],
@@ -154,7 +158,7 @@ def test_load_model_hands_folder_and_settings_on(
     calls: list[tuple[Path, dict[str, object]]] = []
     model, tiny = ModuleType("model"), ModuleType("tiny")
     model.load = lambda folder, **settings: calls.append((folder, settings))  # type: ignore[attr-defined]
-    tiny.ensure_tiny = lambda: built_in  # type: ignore[attr-defined]
+    tiny.ensure_tiny = lambda name: built_in  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "songgen.models.levo.loading", model)
     monkeypatch.setitem(sys.modules, "songgen.models.levo.tiny", tiny)
     catalog.load_model(given, device="cpu", dtype="fp32", memory="low", batch=3, attention="sdpa", threads=2)

@@ -8,19 +8,24 @@ from pathlib import Path
 import pytest
 from parity import main, run_case
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "levo"
-CARRIED = sorted(path.name for path in GOLDEN.iterdir())
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+CARRIED = sorted(str(path.relative_to(GOLDEN)) for path in GOLDEN.glob("levo*/*"))
 OTHERS = [
-    "cfm",
-    "code2sound",
-    "code2sound_prompt",
-    "demucs",
-    "estimator",
-    "generate_e2e",
-    "lm_v1_greedy",
-    "lm_v1_prefill",
-    "lm_v2_prefill",
-    "musicfm",
+    "levo/cfm",
+    "levo/code2sound",
+    "levo/code2sound_prompt",
+    "levo/demucs",
+    "levo/estimator",
+    "levo/generate_e2e",
+    "levo/lm_v1_greedy",
+    "levo/lm_v1_prefill",
+    "levo/lm_v2_prefill",
+    "levo/musicfm",
+    "levo_fast/code2sound_1rvq",
+    "levo_fast/code2sound_1rvq_prompt",
+    "levo_fast/fast_e2e",
+    "levo_fast/fast_prefix",
+    "levo_fast/fast_sampling",
 ]
 """Not carried for their size; `code2sound` is carried in part."""
 
@@ -38,13 +43,13 @@ def test_carried_case(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_recorded_case(parity_root: Path, name: str) -> None:
-    assert_all_ok(parity_root / "levo" / name)
+    assert_all_ok(parity_root / name)
 
 
 def test_the_tool_reports_and_exits_by_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(GOLDEN / "pattern")]) == 0
+    assert main([str(GOLDEN / "levo/pattern")]) == 0
     assert "42 of 42 ok" in capsys.readouterr().out
-    case = (GOLDEN / "pattern/case.json").read_text("utf-8")
+    case = (GOLDEN / "levo/pattern/case.json").read_text("utf-8")
     (tmp_path / "case.json").write_text(case.replace('"special": 99', '"special": 98'))
     assert main([str(tmp_path), "--quiet"]) == 1
     assert "FAIL" in capsys.readouterr().out
@@ -65,7 +70,7 @@ def test_our_tokenizer_is_the_librarys(tmp_path: Path) -> None:
     from songgen.models.levo.text import lyric_tokenizer
     from songgen.models.levo.tiny import STRUCTURE_TAGS
 
-    folder = GOLDEN / "lm_v2_greedy" / "tokenizer"
+    folder = GOLDEN / "levo/lm_v2_greedy/tokenizer"
     ours = lyric_tokenizer(folder, STRUCTURE_TAGS, "v2")
     theirs = Qwen2Tokenizer.from_pretrained(folder)
     theirs.add_tokens([*STRUCTURE_TAGS, "."], special_tokens=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -155,3 +156,20 @@ def test_progress_is_reported_up_to_one() -> None:
 def test_a_length_that_the_model_cannot_hold_is_refused(frames: int) -> None:
     with pytest.raises(ValueError, match=f"a song of {frames} frames; the model takes 1 ... 80"):
         decode([task(1, frames=frames)])
+
+
+def test_frequency_penalty_is_of_the_whole_song_and_of_its_own_song() -> None:
+    """With a penalty far above the spread of the logits a row takes every id before it repeats one."""
+    strong = {"temperature": 0, "penalty": 1.0, "window": 0, "frequency_penalty": 50.0}
+    alone = decode([task(1, **strong)])[1].columns
+    assert sorted(alone[0, 1 : 1 + EOS].tolist()) == list(range(EOS))
+    beside = decode([task(2, temperature=0), task(1, **strong), task(3)], slots=3)[1].columns
+    assert torch.equal(alone, beside)
+
+
+def test_guidance_on_log_probabilities_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shifts all logits of a row alike."""
+    monkeypatch.setitem(globals(), "LAYOUT", replace(LAYOUT, guides_log_probs=True))
+    unpenalised = decode([task(1, penalty=1.0)])[1].columns
+    monkeypatch.setitem(globals(), "LAYOUT", replace(LAYOUT, guides_log_probs=False))
+    assert torch.equal(decode([task(1, penalty=1.0)])[1].columns, unpenalised)

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from songgen.runtime.sampling import (
     Sampling,
     SamplingRows,
+    changed_sampling,
     choose,
     draw,
     guide,
     kept_probabilities,
     penalize,
+    penalize_frequency,
 )
 
 CPU = torch.device("cpu")
@@ -40,6 +42,7 @@ def logits(num_songs: int = 1, seed: int = 0) -> torch.Tensor:
         ("cfg_coef", float("nan"), "a finite number"),
         ("penalty", 0.0, "more than 0"),
         ("window", -2, "0 or more"),
+        ("frequency_penalty", -1, "0 (off) or more"),
     ],
 )
 def test_values_out_of_range_are_refused(name: str, value: float, allowed: str) -> None:
@@ -132,3 +135,18 @@ def test_banned_ids_are_never_drawn(setting: dict[str, Any]) -> None:
     uniforms = torch.rand(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     tokens = choose(values, uniforms, SamplingRows.of([Sampling(**setting)] * 200, CPU))
     assert not set(tokens[:, 0].tolist()) & {0, 5, 7}
+
+
+def test_frequency_penalty_counts_every_time() -> None:
+    values, counts = torch.zeros(1, 1, 4), torch.tensor([[[0.0, 1.0, 3.0, 0.0]]])
+    assert penalize_frequency(values, counts, torch.tensor([0.2]))[0, 0].tolist() == pytest.approx(
+        [0, -0.2, -0.6, 0]
+    )
+
+
+def test_a_models_sampling_with_changes() -> None:
+    own = Sampling(cfg_coef=1.8, frequency_penalty=0.2)
+    assert changed_sampling(own, {"top_k": 7}) == Sampling(cfg_coef=1.8, frequency_penalty=0.2, top_k=7)
+    assert changed_sampling(own, Sampling()) == Sampling()
+    with pytest.raises(ValueError, match=r"sampling\.topk is not known; there are temperature, top_k"):
+        changed_sampling(own, {"topk": 7})

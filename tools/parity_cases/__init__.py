@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from parity_cases import codec, encode, end_to_end, lm, tokenization
+from parity_cases import codec, encode, end_to_end, fast_codec, fast_end_to_end, fast_lm, lm, tokenization
 from parity_cases.case import Case, Check
 
 Runner = Callable[[Case], Iterator[Check]]
 RUNNERS: dict[str, Runner] = {
     "cfm": codec.run_cfm,
     "code2sound": codec.run_code2sound,
+    "code2sound_1rvq": fast_codec.run_single_track,
+    "code2sound_1rvq_prompt": fast_codec.run_single_track_prompt,
     "code2sound_prompt": encode.run_code2sound_prompt,
     "demucs": encode.run_demucs,
     "estimator": codec.run_estimator,
+    "fast_e2e": fast_end_to_end.run_fast_end_to_end,
+    "fast_greedy": fast_lm.run_fast_greedy,
+    "fast_prefix": fast_lm.run_fast_prefix,
+    "fast_sampling": fast_lm.run_fast_sampling,
     "generate_e2e": end_to_end.run_end_to_end,
     "lm_greedy": lm.run_greedy,
     "lm_prefill": lm.run_prefill,

@@ -45,13 +45,14 @@ class Case:
         return subs
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """All tensors of `<name>.safetensors`. float16 is storage only: returned as float32."""
+        """All tensors of `<name>.safetensors`. 16-bit floats are storage only: returned as float32."""
         path = self.folder / f"{name}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: missing")
         tensors = load_file(path)
         return {
-            key: value.float() if value.dtype == torch.float16 else value for key, value in tensors.items()
+            key: value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+            for key, value in tensors.items()
         }
 
     @cached_property
@@ -130,12 +131,13 @@ def split_pick(name: str) -> tuple[str, str]:
     return (name[: match.start()], match[0]) if match else (name, "")
 
 
-def pick(tensor: Tensor, suffix: str, dim: int = -1) -> Tensor:
-    """What a case keeps of a tensor: every N-th entry of an axis, the first or last N, or 2400 from N on.
+def pick(tensor: Tensor, suffix: str, dim: int = -1, dense_length: int = DENSE_LENGTH) -> Tensor:
+    """What a case keeps of a tensor: every N-th entry of an axis, the first or last N, or a piece from N on.
 
     Args:
         suffix: `_everyN`, `_firstN`, `_lastN`, `_denseN` or `_dense_N`; empty for everything.
         dim: the axis.
+        dense_length: entries of a piece; cases differ.
     """
     if not suffix:
         return tensor
@@ -147,6 +149,6 @@ def pick(tensor: Tensor, suffix: str, dim: int = -1) -> Tensor:
         "every": slice(None, None, count),
         "first": slice(count),
         "last": slice(max(0, tensor.shape[dim] - count), None),
-        "dense": slice(count, count + DENSE_LENGTH),
+        "dense": slice(count, count + dense_length),
     }
     return tensor.movedim(dim, 0)[slices[match[1]]].movedim(0, dim)

@@ -49,7 +49,8 @@ def check_all(
             yield Check(f"{prefix}.{name}", float("inf"), float("inf"), tolerance, False, "not computed here")
             continue
         limit = tolerance if tensor.is_floating_point() else None
-        yield compare(f"{prefix}.{name}", pick(got[whole], suffix, dim), tensor, limit)
+        picked = pick(got[whole], suffix, dim, dense_length=tensor.shape[dim])
+        yield compare(f"{prefix}.{name}", picked, tensor, limit)
 
 
 def load(module: nn.Module, weights: Mapping[str, Tensor], ignored: Iterable[str] = ()) -> None:
@@ -255,7 +256,7 @@ def decode_case(
     def keep(done: WindowDone) -> None:
         got[f"latents.{done.window}"] = done.latents_ZT[None]
 
-    kwargs = meta.get("vae_kwargs", {})
+    kwargs = meta.get("vae_kwargs", case.meta)
     ((_, got["wav"]),) = decode_streams(
         codec,
         vae,

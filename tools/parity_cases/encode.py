@@ -166,7 +166,7 @@ def run_demucs(case: Case) -> Iterator[Check]:
 
 def with_silence(prompt: Prompt, dual: AudioTokenizer) -> Prompt:
     """A prompt that stems alone can be decoded from."""
-    return replace(prompt, silence_KT=silence_codes(dual, prompt.vocal_CN.shape[1]))
+    return replace(prompt, silence_KT=silence_codes(dual, prompt.num_samples))
 
 
 def run_code2sound_prompt(case: Case) -> Iterator[Check]:

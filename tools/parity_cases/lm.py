@@ -39,6 +39,11 @@ class Model:
         """Build from the folder's config.yaml and tokenizer."""
         config = read_config(folder / "config.yaml", search=[folder])
         tensors = {name.removeprefix(LM_PREFIX): tensor for name, tensor in weights.items()}
+        return cls.build(folder, config, tensors)
+
+    @classmethod
+    def build(cls, folder: Path, config: LevoConfig, tensors: dict[str, Tensor]) -> Model:
+        """Build from a configuration, weights under the names of `LeLM`, and the folder's tokenizer."""
         device = torch.device("cpu")
         lelm = build_lelm(config, tensors, source=folder, dtype=torch.float32, device=device)
         tokenizer = folder / config.files.tokenizer
@@ -51,11 +56,19 @@ class Model:
         return self.text.of_model_text(sub["lyric"], sub["description"], style)
 
     def decode(
-        self, conditions: LevoConditions, sampling: Sampling, steps: list[Tensor] | None = None
+        self,
+        conditions: LevoConditions,
+        sampling: Sampling,
+        steps: list[Tensor] | None = None,
+        raw: list[tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """All columns of one song, run to its published end, as codes `[K, T]`."""
+        """All columns of one song, run to its published end, as codes `[K, T]`.
+
+        Args:
+            steps, raw: get, step by step, the logits that tokens are chosen from, and those of both rows.
+        """
         decoder: SlotDecoder[int] = SlotDecoder(
-            LelmSlots(self.lelm, SLOT_STEP),
+            RecordedSlots(self.lelm, [] if raw is None else raw),
             layout_of(self.config),
             SLOT_STEP,
             device=torch.device("cpu"),
@@ -65,6 +78,20 @@ class Model:
         task = Task(0, conditions, conditions.banned, self.config.max_frames, sampling, seed=0)
         (decoded,) = decoder.run(iter([task]))
         return from_sequence(decoded.columns, self.config.delays)
+
+
+class RecordedSlots(LelmSlots):
+    """Slots that keep the logits of the first one."""
+
+    def __init__(self, lelm: LeLM, raw: list[tuple[Tensor, Tensor]]) -> None:
+        super().__init__(lelm, SLOT_STEP)
+        self._raw = raw
+
+    def step(self, ids_BK: Tensor, positions_B: Tensor, window: int) -> tuple[Tensor, Tensor]:
+        """As `LelmSlots.step`."""
+        conditional, null = super().step(ids_BK, positions_B, window)
+        self._raw.append((conditional[0].clone(), null[0].clone()))
+        return conditional, null
 
 
 def run_prefill(case: Case) -> Iterator[Check]:
@@ -95,7 +122,7 @@ def prefill_tensors(
     state = lelm.new_state(2, max(length, config.capacity))
     out = lelm.prompt(torch.cat([prefix, first], 1), torch.cat([prefix_sub, second], 1), state)
     logits_BKSV = out.logits[:, :, prefix.shape[1] :]
-    last = guide(logits_BKSV[:1, :, -1], logits_BKSV[1:, :, -1], torch.tensor([config.cfg_coef]))[0]
+    last = guide(logits_BKSV[:1, :, -1], logits_BKSV[1:, :, -1], torch.tensor([config.sampling.cfg_coef]))[0]
     return {
         **raw_ids("description", model.text.lyrics, sub["lyric"], None),
         **raw_ids(

@@ -17,7 +17,7 @@ from songgen.models.levo.encode import AudioTokenizer, AudioTokenizerConfig, Tra
 from songgen.models.levo.lelm import LeLM
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import fuse_weight_norm_
-from songgen.runtime.checkpoint import build, load_strictly, read_tensors
+from songgen.runtime.checkpoint import build, load_strictly, read_tensor, read_tensors
 
 LM_PREFIX = "audiolm."
 
@@ -25,8 +25,10 @@ NOT_DECODE = re.compile(r"(bestrq|hubert)\.")
 """Parts of the codec files that decoding never reads: the encode half, and a speech encoder of old
 releases."""
 
-DESCRIPTION_TABLE = "condition_provider.conditioners.type_info.output_proj.weight"
-LYRIC_TABLE = "condition_provider.conditioners.description.output_proj.weight"
+CONDITIONERS = "condition_provider.conditioners."
+DESCRIPTION_TABLE = f"{CONDITIONERS}type_info.output_proj.weight"
+LYRIC_TABLE = f"{CONDITIONERS}description.output_proj.weight"
+TOKEN_TABLE = "emb.0.weight"
 
 
 def read_lm_tensors(path: Path) -> dict[str, Tensor]:
@@ -41,6 +43,85 @@ def read_lm_tensors(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(LM_PREFIX): tensor for name, tensor in prefixed.items()}
 
 
+@dataclass(frozen=True)
+class LanguageModelFiles:
+    """The language model's files: a model file, or the fast variant's folder.
+
+    That folder holds a Hugging Face Llama (`model.safetensors`, or in parts), `conditioners_weights.pth`, and
+    `embeded_eosp1.pt`, the embedding that ends the prefix.
+    """
+
+    path: Path
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files, the largest first. Raises FileNotFoundError."""
+        found = [self.path] if self.path.is_file() else [*self._shards, *self._extras]
+        for path in found:
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no such file")
+        return found
+
+    @property
+    def _shards(self) -> list[Path]:
+        shards = sorted(self.path.glob("model-*-of-*.safetensors"))
+        if (self.path / "model.safetensors").is_file():
+            shards = [self.path / "model.safetensors"]
+        if not shards:
+            raise FileNotFoundError(f"{self.path}: no model.safetensors in it")
+        return shards
+
+    @property
+    def _extras(self) -> list[Path]:
+        return [self.path / "conditioners_weights.pth", self.path / "embeded_eosp1.pt"]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the language model's tensors, of a model file with the published prefix
+        removed.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or is no weight file.
+        """
+        if self.path.is_file():
+            found = tensor_shapes(self.path).items()
+            return {
+                name.removeprefix(LM_PREFIX): shape for name, shape in found if name.startswith(LM_PREFIX)
+            }
+        shapes: dict[str, tuple[int, ...]] = {}
+        for shard in self._shards:
+            shapes |= {_fast_name(name): shape for name, shape in tensor_shapes(shard).items()}
+        found = tensor_shapes(self._extras[0]).items()
+        return shapes | {CONDITIONERS + name: shape for name, shape in found}
+
+    def read(self, special: int) -> dict[str, Tensor]:
+        """All tensors under the names of `LeLM`.
+
+        The fast variant's end of the prefix takes the place of row SPECIAL of the token table, which is fed
+        there and nowhere else.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing, or is not what it should be.
+        """
+        if self.path.is_file():
+            return read_lm_tensors(self.path)
+        tensors: dict[str, Tensor] = {}
+        for shard in self._shards:
+            tensors |= {_fast_name(name): tensor for name, tensor in read_tensors(shard).items()}
+        conditioners, end_file = self._extras
+        tensors |= {CONDITIONERS + name: tensor for name, tensor in read_tensors(conditioners).items()}
+        end, table = read_tensor(end_file), tensors.get(TOKEN_TABLE)
+        if table is None or table.shape[0] <= special or end.numel() != table.shape[1]:
+            raise ValueError(f"{end_file}: {list(end.shape)} does not fit the model's token table")
+        tensors[TOKEN_TABLE] = table.clone()
+        tensors[TOKEN_TABLE][special] = end.flatten().to(table.dtype)
+        return tensors
+
+
+def _fast_name(name: str) -> str:
+    """A Llama tensor's name in `LeLM`: the token table, or transformer 1."""
+    return name.removeprefix("model.") if name.startswith("model.emb.") else f"transformer.{name}"
+
+
 def unused_lm_shapes(config: LevoConfig) -> dict[str, tuple[int, ...]]:
     """Tensors of the published language models that inference never uses: they may be in a file, and are left
     out.
@@ -49,6 +130,8 @@ def unused_lm_shapes(config: LevoConfig) -> dict[str, tuple[int, ...]]:
     embedding of the mixed row in transformer 2's input, and a norm that is never called.
     """
     width, outputs = config.width, config.code_size + 1
+    if config.num_codebooks == 1:
+        return {"transformer.model.embed_tokens.weight": (outputs, width)}
     return {
         "transformer.model.embed_tokens.weight": (outputs, width),
         "transformer2.model.embed_tokens.weight": (outputs, width),

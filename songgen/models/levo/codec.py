@@ -37,11 +37,18 @@ ESTIMATOR = "cfm_wrapper.estimator."
 
 
 def track_codes(tokens_KT: Tensor, stem: Stem) -> Tensor:
-    """The two tracks `[2, T]` (vocal, bgm) that a stem is decoded from; `tokens_KT` are mixed, vocal, bgm.
+    """The codes that a stem is decoded from, one row a track of the codec.
+
+    Args:
+        tokens_KT: mixed, vocal, bgm, which give two tracks (vocal, bgm); or mixed alone, which is one track.
 
     Raises:
-        ValueError: another stem.
+        ValueError: another stem, or one that these tokens cannot give.
     """
+    if tokens_KT.shape[0] == 1:
+        if stem != "mixed":
+            raise ValueError(f"stem {stem!r} from tokens of the mixture alone; they give only mixed")
+        return tokens_KT
     codes_KT = tokens_KT[1:3].clone()
     if stem == "bgm":
         codes_KT[0] = FILL_VOCAL

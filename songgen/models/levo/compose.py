@@ -38,7 +38,12 @@ class LelmSlots:
 
 def layout_of(config: LevoConfig) -> Layout:
     """The ids and delays of a LeVo model."""
-    return Layout(delays=config.delays, eos=config.eos, max_frames=config.max_frames)
+    return Layout(
+        delays=config.delays,
+        eos=config.eos,
+        max_frames=config.max_frames,
+        guides_log_probs=config.num_codebooks == 1,
+    )
 
 
 def task_of(job: Job, config: LevoConfig) -> Task[Job]:

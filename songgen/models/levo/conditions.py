@@ -113,16 +113,19 @@ class PromptEmbedder(nn.Module):
     def __init__(self, config: LevoConfig) -> None:
         super().__init__()
         self.EOT_emb = nn.Parameter(torch.zeros(1, config.width))
-        self.layer2_EOT_emb = nn.Parameter(torch.zeros(1, config.width))
+        if config.num_codebooks > 1:
+            self.layer2_EOT_emb = nn.Parameter(torch.zeros(1, config.width))
         self.emb = nn.ModuleList(
             nn.Embedding(config.code_size + 2, config.width) for _ in range(config.num_codebooks)
         )
 
-    def forward(self, ids_BKP: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, P + 1, D]` for transformer 1 (mixed row) and for transformer 2 (the sum of the other rows)."""
+    def forward(self, ids_BKP: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`[B, P + 1, D]` for transformer 1 (mixed row) and, if any, 2 (the sum of the other rows)."""
         first = self.emb[0](ids_BKP[:, 0])
-        second = torch.stack([table(ids_BKP[:, row]) for row, table in enumerate(self.emb) if row]).sum(0)
         start = self.EOT_emb.expand(first.shape[0], 1, -1)
+        if len(self.emb) == 1:
+            return torch.cat([start, first], dim=1), None
+        second = torch.stack([table(ids_BKP[:, row]) for row, table in enumerate(self.emb) if row]).sum(0)
         start_sub = self.layer2_EOT_emb.expand(first.shape[0], 1, -1)
         return torch.cat([start, first], dim=1), torch.cat([start_sub, second], dim=1)
 
@@ -146,8 +149,8 @@ class ConditionEmbedder(nn.Module):
         """Where the tables are."""
         return next(self.parameters()).device
 
-    def embed(self, conditions: LevoConditions) -> dict[str, tuple[Tensor, Tensor]]:
-        """Per conditioner, the embeddings for transformer 1 and for transformer 2, `[2, L, D]` each."""
+    def embed(self, conditions: LevoConditions) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Per conditioner, the embeddings for transformer 1 and, if any, for 2, `[2, L, D]` each."""
         device = self.device
         lyrics = self.conditioners["description"](
             conditions.lyric_ids.to(device), conditions.structure_rows.to(device)
@@ -159,8 +162,9 @@ class ConditionEmbedder(nn.Module):
             "type_info": (description, description),
         }
 
-    def prefix(self, conditions: LevoConditions) -> tuple[Tensor, Tensor]:
-        """The prefix of both transformers (2: before the bridge), `[2, prefix_length, D]` each."""
+    def prefix(self, conditions: LevoConditions) -> tuple[Tensor, Tensor | None]:
+        """The prefix of transformer 1 and, if any, of 2 (before the bridge), `[2, prefix_length, D]` each."""
         embedded = self.embed(conditions)
-        first, second = zip(*(embedded[name] for name in self.prefix_order), strict=True)
-        return torch.cat(first, dim=1), torch.cat(second, dim=1)
+        first = torch.cat([embedded[name][0] for name in self.prefix_order], dim=1)
+        second = [part for name in self.prefix_order if (part := embedded[name][1]) is not None]
+        return first, torch.cat(second, dim=1) if len(second) == len(self.prefix_order) else None

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from songgen.models.levo.published_yaml import read_published_yaml
-from songgen.nn.llama import LlamaConfig
+from songgen.nn.llama import RMS_NORM_EPS, LlamaConfig
+from songgen.runtime.sampling import Sampling
 
 STRUCTURE_ROWS = 200
 """Rows of the structure embedding table in every published checkpoint."""
 
 CONDITION_NAMES = ("description", "prompt_audio", "type_info")
 """The published names of the conditioners: lyrics, prompt tokens, descriptions."""
+
+FAST_SAMPLING = Sampling(cfg_coef=1.8, penalty=1.0, window=0, frequency_penalty=0.2)
+"""SongGeneration-v2-fast: literals of the published program; temperature and top_k come from config.yaml."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class LevoConfig:
 
     Args:
         width, ffn_dim, num_heads: of both transformers.
-        num_layers, num_layers_sub: layers of transformer 1 (mixed tokens) and 2 (vocal and bgm tokens).
+        num_layers, num_layers_sub: layers of transformer 1 (mixed tokens) and 2 (vocal and bgm tokens); a
+            model of one codebook has no second.
         rope_theta, rope_theta_sub: rotary bases.
         code_size: codes of a codebook; EOS is `code_size`, SPECIAL `code_size + 1`.
         delays: frames by which each codebook lags, one per codebook.
@@ -33,8 +39,9 @@ class LevoConfig:
         lyric_positions, description_positions: prefix positions of the texts.
         prefix_order: published conditioner names in the order of the prefix.
         structure_tags: the structure tags in the order of their ids.
-        cfg_coef: the published guidance.
+        sampling: as published for the model.
         files: values of config.yaml that name files: tokenizer, VAE, codecs.
+        max_positions: positions that the published engine gives a model of one codebook.
         estimator_heads: attention heads of the codec's flow network, which no tensor shape tells; None for
             the published one. Our own key `songgen.estimator_heads`, for checkpoints of other sizes.
     """
@@ -57,8 +64,9 @@ class LevoConfig:
     description_positions: int
     prefix_order: tuple[str, ...]
     structure_tags: tuple[str, ...]
-    cfg_coef: float
+    sampling: Sampling
     files: FileNames
+    max_positions: int = 2**31
     estimator_heads: int | None = None
 
     @property
@@ -78,8 +86,15 @@ class LevoConfig:
 
     @property
     def max_frames(self) -> int:
-        """T of the longest song."""
-        return int(self.max_seconds * self.frame_rate)
+        """T of the longest song.
+
+        As published, a model of one codebook drops the last token that it may write, and cannot write beyond
+        its positions.
+        """
+        frames = int(self.max_seconds * self.frame_rate)
+        if self.num_codebooks > 1:
+            return frames
+        return min(frames, self.max_positions - self.prefix_length - 1) - 1
 
     @property
     def prefix_length(self) -> int:
@@ -105,17 +120,22 @@ class LevoConfig:
 
 @dataclass(frozen=True)
 class FileNames:
-    """Paths as config.yaml writes them, relative to the runtime folder; None where it names none."""
+    """Paths as config.yaml writes them, relative to the runtime folder; None where it names none.
+
+    `codec` turns tokens into audio: the dual-track codec, or of a model of one codebook the mixed one.
+    `language_model` is the folder of its weights, where they are not the checkpoint's own model file.
+    """
 
     tokenizer: str
     vae_config: str
     vae_model: str
+    codec: str
     mixed_codec: str | None
-    dual_codec: str
+    language_model: str | None = None
 
 
 def read_config(path: Path, *, search: Sequence[Path] = ()) -> LevoConfig:
-    """Read a published config.yaml.
+    """Read a published config.yaml, and the config.json of the language model that it names.
 
     Args:
         path: the file.
@@ -127,7 +147,8 @@ def read_config(path: Path, *, search: Sequence[Path] = ()) -> LevoConfig:
     """
     tree = read_published_yaml(path, search=search)
     try:
-        return _from_tree(tree)
+        sizes = _sizes(tree, path, search)
+        return _from_tree(tree, sizes)
     except KeyError as error:
         raise ValueError(
             f"{path}: no key {error.args[0]!r}; is this a LeVo checkpoint's config.yaml?"
@@ -136,47 +157,107 @@ def read_config(path: Path, *, search: Sequence[Path] = ()) -> LevoConfig:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _from_tree(tree: Mapping[str, Any]) -> LevoConfig:
+def _sizes(tree: Mapping[str, Any], path: Path, search: Sequence[Path]) -> dict[str, Any]:
+    """The language model's sizes: from config.yaml, or from the config.json beside its weights."""
+    lm = tree["lm"]
+    if "lm_checkpoint" not in tree:
+        names = (
+            "intermediate_size",
+            "num_heads",
+            "num_layers",
+            "num_layers_sub",
+            "rope_theta",
+            "rope_theta_sub",
+        )
+        return {name: lm[name] for name in names}
+    folder = language_model_folder(str(tree["lm_checkpoint"]), [path.parent, *search])
+    facts = json.loads((folder / "config.json").read_text("utf-8"))
+    expected = {
+        "hidden_size": lm["dim"],
+        "vocab_size": lm["code_size"] + 1,
+        "num_key_value_heads": facts["num_attention_heads"],
+        "rms_norm_eps": RMS_NORM_EPS,
+        "hidden_act": "silu",
+    }
+    for name, value in expected.items():
+        if facts.get(name, value) != value:
+            raise ValueError(f"{folder / 'config.json'}: {name} is {facts[name]!r}, must be {value!r}")
+    return {
+        "intermediate_size": facts["intermediate_size"],
+        "num_heads": facts["num_attention_heads"],
+        "num_layers": facts["num_hidden_layers"],
+        "num_layers_sub": 0,
+        "rope_theta": facts.get("rope_theta", 10000.0),
+        "rope_theta_sub": 0.0,
+        "max_positions": facts["max_position_embeddings"],
+    }
+
+
+def language_model_folder(relative: str, places: Sequence[Path]) -> Path:
+    """The folder that `lm_checkpoint` names. Raises FileNotFoundError that lists where it was looked for."""
+    for place in places:
+        if (place / relative / "config.json").is_file():
+            return place / relative
+    looked = ", ".join(str(place / relative) for place in places)
+    raise FileNotFoundError(f"lm_checkpoint {relative} has no config.json; it was looked for in {looked}")
+
+
+def _from_tree(tree: Mapping[str, Any], sizes: Mapping[str, Any]) -> LevoConfig:
     lm, conditioners = tree["lm"], tree["conditioners"]
     lyrics = conditioners["description"]["QwTokenizer"]
-    prompt = conditioners["prompt_audio"]["qt_embedding"]
     delays = tuple(int(delay) for delay in tree["codebooks_pattern"]["delay"]["delays"])
     order = tuple(tree["fuser"]["prepend"])
     if sorted(order) != sorted(CONDITION_NAMES):
         raise ValueError(f"fuser.prepend is {list(order)}, and must hold {list(CONDITION_NAMES)}")
     if len(delays) != int(lm["code_depth"]):
         raise ValueError(f"lm.code_depth is {lm['code_depth']}, but there are {len(delays)} delays")
-    if lm["dim"] % lm["num_heads"]:
-        raise ValueError(f"lm.dim {lm['dim']} is no multiple of lm.num_heads {lm['num_heads']}")
+    if lm["dim"] % sizes["num_heads"]:
+        raise ValueError(f"lm.dim {lm['dim']} is no multiple of the {sizes['num_heads']} heads")
     frame_rate = int(tree["audio_tokenizer_frame_rate"])
     return LevoConfig(
         width=int(lm["dim"]),
-        ffn_dim=int(lm["intermediate_size"]),
-        num_heads=int(lm["num_heads"]),
-        num_layers=int(lm["num_layers"]),
-        num_layers_sub=int(lm["num_layers_sub"]),
-        rope_theta=float(lm["rope_theta"]),
-        rope_theta_sub=float(lm["rope_theta_sub"]),
+        ffn_dim=int(sizes["intermediate_size"]),
+        num_heads=int(sizes["num_heads"]),
+        num_layers=int(sizes["num_layers"]),
+        num_layers_sub=int(sizes["num_layers_sub"]) if len(delays) > 1 else 0,
+        rope_theta=float(sizes["rope_theta"]),
+        rope_theta_sub=float(sizes["rope_theta_sub"]),
         code_size=int(lm["code_size"]),
         delays=delays,
         max_seconds=float(tree["max_dur"]),
         frame_rate=frame_rate,
         sample_rate=int(tree["sample_rate"]),
         prompt_frames=int(tree["prompt_len"] * frame_rate),
-        prompt_positions=int(prompt["max_len"]),
+        prompt_positions=int(conditioners["prompt_audio"]["qt_embedding"]["max_len"]),
         lyric_positions=int(lyrics["max_len"]),
         description_positions=int(conditioners["type_info"]["QwTextTokenizer"]["max_len"]),
         prefix_order=order,
         structure_tags=tuple(lyrics["add_token_list"]),
-        cfg_coef=float(tree["classifier_free_guidance"]["inference_coef"]),
-        files=FileNames(
-            tokenizer=str(lyrics["token_path"]),
-            vae_config=str(tree["vae_config"]),
-            vae_model=str(tree["vae_model"]),
-            mixed_codec=_codec_path(tree.get("audio_tokenizer_checkpoint")),
-            dual_codec=_codec_path(tree["audio_tokenizer_checkpoint_sep"]) or "",
-        ),
+        sampling=_sampling(tree) if "vllm" in tree else Sampling(),
+        files=_file_names(tree, str(lyrics["token_path"])),
+        max_positions=int(sizes.get("max_positions", 2**31)),
         estimator_heads=tree.get("songgen", {}).get("estimator_heads"),
+    )
+
+
+def _sampling(tree: Mapping[str, Any]) -> Sampling:
+    """Of the fast variant. As published, its `vllm.guidance_scale` has no effect."""
+    return replace(FAST_SAMPLING, temperature=float(tree["vllm"]["temp"]), top_k=int(tree["vllm"]["top_k"]))
+
+
+def _file_names(tree: Mapping[str, Any], tokenizer: str) -> FileNames:
+    """The files that config.yaml names."""
+    mixed = _codec_path(tree.get("audio_tokenizer_checkpoint"))
+    codec = _codec_path(tree["audio_tokenizer_checkpoint_sep"]) if "lm_checkpoint" not in tree else mixed
+    if codec is None:
+        raise ValueError("no audio_tokenizer_checkpoint; there is no codec to make audio with")
+    return FileNames(
+        tokenizer=tokenizer,
+        vae_config=str(tree["vae_config"]),
+        vae_model=str(tree["vae_model"]),
+        codec=codec,
+        mixed_codec=mixed,
+        language_model=tree.get("lm_checkpoint"),
     )
 
 

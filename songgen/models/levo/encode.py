@@ -154,19 +154,26 @@ class AudioTokenizer(nn.Module):
         hidden_BTD = self.bestrq(self.rsq48tobestrq(self.mono(audio_BCN)), track.layer)
         return hidden_BTD.transpose(1, 2)
 
-    def tokens(self, clips: Sequence[Tensor], track: Track, *, rows: int = 1) -> list[Tensor]:
+    def tokens(
+        self, clips: Sequence[Tensor], track: Track, *, ends: Sequence[int] | None = None, rows: int = 1
+    ) -> list[Tensor]:
         """Tokens of one track for several clips.
 
         Args:
             clips: 48 kHz stereo `[2, N]`, N >= 1 each, of any lengths, on any device.
             track: one of the config's tracks.
+            ends: how many samples of each clip are encoded; all unless told. The peak rule sees the whole
+                clip, as published.
             rows: 40 s segments encoded at once.
 
         Returns:
             int64 `[num_codes(N)]` on the CPU, one per clip; they do not depend on the other clips.
         """
         device = self.rsq48tobestrq.kernel.device
-        pieces = [segments(limit_peak(clip_CN, CLIP_PEAK, dim=(0, 1))) for clip_CN in clips]
+        limited = [limit_peak(clip_CN, CLIP_PEAK, dim=(0, 1)) for clip_CN in clips]
+        if ends is not None:
+            limited = [clip_CN[:, :end] for clip_CN, end in zip(limited, ends, strict=True)]
+        pieces = [segments(clip_CN) for clip_CN in limited]
         all_pieces = [piece_CN for piece_SCN in pieces for piece_CN in piece_SCN]
         codes: list[Tensor] = []
         with torch.inference_mode():
@@ -178,7 +185,7 @@ class AudioTokenizer(nn.Module):
         bounds = [sum(lengths[:index]) for index in range(len(lengths) + 1)]
         return [
             torch.cat(codes[first:last])[: num_codes(clip_CN.shape[-1])]
-            for clip_CN, first, last in zip(clips, bounds[:-1], bounds[1:], strict=True)
+            for clip_CN, first, last in zip(limited, bounds[:-1], bounds[1:], strict=True)
         ]
 
 
@@ -189,7 +196,7 @@ def sound2code(
 
     Args:
         clips: for each clip one 48 kHz stereo signal `[2, N]` a track, in the order of the config's tracks;
-            those of a clip are cut to the shortest.
+            those of a clip are cut to the shortest, after the peak rule.
         rows: 40 s segments encoded at once.
 
     Returns:
@@ -208,9 +215,7 @@ def sound2code(
                 raise ValueError(f"a clip has the shape {list(signal_CN.shape)}, it must be [2, N], N >= 1")
     shortest = [min(signal_CN.shape[-1] for signal_CN in clip) for clip in clips]
     by_track = [
-        tokenizer.tokens(
-            [clip[k][:, :length] for clip, length in zip(clips, shortest, strict=True)], track, rows=rows
-        )
+        tokenizer.tokens([clip[k] for clip in clips], track, ends=shortest, rows=rows)
         for k, track in enumerate(tracks)
     ]
     return [torch.stack(tracks_of_clip) for tracks_of_clip in zip(*by_track, strict=True)]

@@ -12,21 +12,19 @@ import torch
 
 from songgen.models.levo.checkpoint import (
     DESCRIPTION_TABLE,
-    LM_PREFIX,
+    LanguageModelFiles,
     build_lelm,
     load_audio_tokenizer,
     load_codec,
-    read_lm_tensors,
-    tensor_shapes,
 )
 from songgen.models.levo.condition import TextConditioner
-from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.config import LevoConfig, language_model_folder, read_config
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_runtime_file, runtime_places
 from songgen.models.levo.model import LevoModel, Loaded, Parts
 from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
-from songgen.models.levo.separation import load_separator
+from songgen.models.levo.separation import Separator, load_separator
 from songgen.nn.oobleck import OobleckConfig
 from songgen.runtime.decode import SLOT_STEP
 from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
@@ -59,6 +57,15 @@ class LevoFiles:
         """Folders that runtime files are looked for in."""
         return runtime_places(checkpoint=self.checkpoint.folder, runtime_dir=self.runtime_dir)
 
+    def language_model(self, config: LevoConfig) -> LanguageModelFiles:
+        """The language model's files. Raises FileNotFoundError."""
+        if config.files.language_model is not None:
+            places = [self.checkpoint.folder, *self.places]
+            return LanguageModelFiles(language_model_folder(config.files.language_model, places))
+        if self.checkpoint.weights is None:
+            raise FileNotFoundError(f"{self.checkpoint.folder}: no model.pt or model.safetensors in it")
+        return LanguageModelFiles(self.checkpoint.weights)
+
     def find(self, relative: str) -> Path:
         """A runtime file. Raises FileNotFoundError that lists the places and the way to get it."""
         return find_runtime_file(relative, checkpoint=self.checkpoint.folder, runtime_dir=self.runtime_dir)
@@ -90,11 +97,13 @@ def load(
     compute_float32_exactly()
     files = LevoFiles(find_checkpoint(folder), runtime_dir)
     config = read_config(files.checkpoint.config, search=files.places)
-    shapes = tensor_shapes(files.checkpoint.weights)
-    table = LM_PREFIX + DESCRIPTION_TABLE
-    if table not in shapes:
-        raise ValueError(f"{files.checkpoint.weights}: no tensor {table}; is this a LeVo language model?")
-    text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[table][0])
+    language_model = files.language_model(config)
+    shapes = language_model.shapes()
+    if DESCRIPTION_TABLE not in shapes:
+        raise ValueError(
+            f"{language_model.path}: no tensor {DESCRIPTION_TABLE}; is this a LeVo language model?"
+        )
+    text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[DESCRIPTION_TABLE][0])
     num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     torch.set_num_threads(choose_threads(threads, num_parameters))
     plan = plan_memory(
@@ -123,8 +132,8 @@ def load(
 
 def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: torch.device) -> Parts:
     """The parts of a model, each loaded when first used. Files of prompts are looked for only then."""
-    weights, names = files.checkpoint.weights, config.files
-    dual_file, vae_file = files.find(names.dual_codec), files.find(names.vae_model)
+    language_model, names = files.language_model(config), config.files
+    codec_file, vae_file = files.find(names.codec), files.find(names.vae_model)
     vae_json = files.find(names.vae_config)
     try:
         vae_config = OobleckConfig.from_json_dict(json.loads(vae_json.read_text("utf-8")))
@@ -136,27 +145,40 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
             raise ValueError("this checkpoint's config.yaml names no audio_tokenizer_checkpoint for prompts")
         return names.mixed_codec
 
+    def make_separator() -> Separator:
+        return load_separator(files.find(SEPARATOR_WEIGHTS), files.find(SEPARATOR_CONFIG), device=device)
+
+    separator = Loaded(make_separator)
+    has_tracks = config.num_codebooks > 1
+
     def make_prompt_networks() -> PromptNetworks:
-        mixed_file = files.find(mixed_name())
-        separator_file, separator_yaml = files.find(SEPARATOR_WEIGHTS), files.find(SEPARATOR_CONFIG)
-        return PromptNetworks(
-            load_separator(separator_file, separator_yaml, device=device),
-            load_audio_tokenizer(mixed_file, MIXED_TRACKS, device),
-            load_audio_tokenizer(dual_file, DUAL_TRACKS, device),
-        )
+        mixed = load_audio_tokenizer(files.find(mixed_name()), MIXED_TRACKS, device)
+        if not has_tracks:
+            return PromptNetworks(None, mixed, None)
+        return PromptNetworks(separator.get(), mixed, load_audio_tokenizer(codec_file, DUAL_TRACKS, device))
+
+    def prompt_files() -> list[Path]:
+        return [files.find(name) for name in ([SEPARATOR_WEIGHTS] if has_tracks else []) + [mixed_name()]]
 
     return Parts(
         lelm=Loaded(
-            lambda: build_lelm(config, read_lm_tensors(weights), source=weights, dtype=dtype, device=device)
+            lambda: build_lelm(
+                config,
+                language_model.read(config.special),
+                source=language_model.path,
+                dtype=dtype,
+                device=device,
+            )
         ),
         codec=Loaded(
             lambda: load_codec(
-                dual_file, vae_file, vae_config, num_heads=config.estimator_heads, device=device
+                codec_file, vae_file, vae_config, num_heads=config.estimator_heads, device=device
             )
         ),
+        separator=separator,
         prompt_networks=Loaded(make_prompt_networks),
         prompt_library=Loaded(lambda: load_library(files.find(PROMPT_LIBRARY))),
-        encoder_identity=Loaded(lambda: digest_of([files.find(SEPARATOR_WEIGHTS), files.find(mixed_name())])),
+        encoder_identity=Loaded(lambda: digest_of(prompt_files())),
         library_identity=Loaded(lambda: digest_of([files.find(PROMPT_LIBRARY)])),
     )
 
@@ -165,7 +187,7 @@ def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dty
     """Bytes of each part. A slot is two rows of keys and values in both transformers."""
     layers = config.num_layers + config.num_layers_sub
     slot = 2 * 2 * layers * config.width * config.capacity * dtype.itemsize
-    codec = [files.find(name).stat().st_size for name in (config.files.dual_codec, config.files.vae_model)]
+    codec = [files.find(name).stat().st_size for name in (config.files.codec, config.files.vae_model)]
     return Needs(
         composer=lm_bytes + (SLOT_STEP - 1) * slot,
         renderer=sum(codec),
@@ -176,8 +198,9 @@ def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dty
 
 def _identity(config: LevoConfig, files: LevoFiles) -> str:
     """A digest of the files that decide a song."""
-    names = (config.files.dual_codec, config.files.vae_config, config.files.vae_model)
-    return digest_of([files.checkpoint.config, files.checkpoint.weights, *map(files.find, names)])
+    names = (config.files.codec, config.files.vae_config, config.files.vae_model)
+    weights = files.language_model(config).paths
+    return digest_of([files.checkpoint.config, *weights, *map(files.find, names)])
 
 
 def digest_of(paths: Sequence[Path]) -> str:

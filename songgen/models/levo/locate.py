@@ -14,6 +14,9 @@ CONFIG_NAME = "config.yaml"
 WEIGHT_NAMES = ("model.safetensors", "model.pt")
 """In the order of preference."""
 
+FAST_WEIGHTS = "conditioners_weights.pth"
+"""The file by which the fast variant's folder of weights is known."""
+
 LFS_POINTER_START = b"version https://git-lfs.github.com/spec/"
 
 LFS_POINTER_MAX_BYTES = 1024
@@ -23,16 +26,25 @@ FETCH_RUNTIME = "songgen fetch runtime"
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The files of one checkpoint: its folder, config.yaml, and the language model's weights."""
+    """The files of one checkpoint: its folder, config.yaml, and the language model's weights.
+
+    Of the fast variant the weights are a folder that config.yaml names; then `weights` is None.
+    """
 
     folder: Path
     config: Path
-    weights: Path
+    weights: Path | None
 
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a config.yaml and language model weights."""
-    return (folder / CONFIG_NAME).is_file() and any((folder / name).is_file() for name in WEIGHT_NAMES)
+    has_weights = any((folder / name).is_file() for name in WEIGHT_NAMES) or _is_fast(folder)
+    return (folder / CONFIG_NAME).is_file() and has_weights
+
+
+def _is_fast(folder: Path) -> bool:
+    """Whether a folder, or one in it, holds the weights of the fast variant."""
+    return any(True for pattern in ("", "*/", "*/*/") for _ in folder.glob(pattern + FAST_WEIGHTS))
 
 
 def find_checkpoint(folder: Path) -> CheckpointFiles:
@@ -51,12 +63,13 @@ def find_checkpoint(folder: Path) -> CheckpointFiles:
         raise FileNotFoundError(f"{folder}: no such folder")
     config = folder / CONFIG_NAME
     weights = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
-    if weights is None or not config.is_file():
+    if (weights is None and not _is_fast(folder)) or not config.is_file():
         missing = CONFIG_NAME if weights else " or ".join(WEIGHT_NAMES)
         there = ", ".join(sorted(item.name for item in folder.iterdir())[:20]) or "nothing"
         raise FileNotFoundError(f"{folder} is no checkpoint: no {missing} in it (it holds {there})")
     for path in (config, weights):
-        require_content(path)
+        if path is not None:
+            require_content(path)
     return CheckpointFiles(folder, config, weights)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
+from songgen.audio import Audio
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
 from songgen.models.levo.checkpoint import CodecParts
 from songgen.models.levo.compose import compose
@@ -19,9 +21,11 @@ from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.prompt import Prompt, codec_prompt
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.prompt_library import PromptLibrary
-from songgen.models.levo.render import render
+from songgen.models.levo.render import check_generate_type, decoded_stems, render
+from songgen.models.levo.separation import Separator
+from songgen.models.levo.stems import separate_song
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
-from songgen.request_keys import Stem
+from songgen.request_keys import STEMS, Stem
 from songgen.requests import SongRequest
 from songgen.runtime.memory import MemoryPlan
 from songgen.text_rules import TextRules
@@ -64,6 +68,7 @@ class Parts:
 
     lelm: Loaded[LeLM]
     codec: Loaded[CodecParts]
+    separator: Loaded[Separator]
     prompt_networks: Loaded[PromptNetworks]
     prompt_library: Loaded[PromptLibrary]
     encoder_identity: Loaded[str]
@@ -94,6 +99,7 @@ class LevoModel:
         identity: str,
     ) -> None:
         self.name, self.identity = name, identity
+        self.sampling = config.sampling
         self.sample_rate, self.max_seconds = config.sample_rate, config.max_seconds
         self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
@@ -153,29 +159,31 @@ class LevoModel:
                 f"max_seconds is {request.max_seconds:g}; "
                 f"{self.name} makes songs of up to {self.max_seconds:g} s"
             )
+        if request.stems != "separator":
+            check_generate_type(request.generate_type, self.config.num_codebooks)
         return self.text.of_request(
             request.lyrics,
             request.descriptions,
-            bgm=request.generate_type == "bgm",
+            bgm=request.generate_type == "bgm" and request.stems != "separator",
             prompt=self._prompt(request),
         )
 
     def _prompt(self, request: SongRequest) -> StylePrompt:
         """The style that a request asks for: a clip's, or one drawn from the library by the song's seed."""
         if request.prompt_audio_path is not None:
-            alone = request.generate_type not in (None, "mixed")
+            alone = decoded_stems(request) != ("mixed",)
             prompt = self._prompts.of_file(request.prompt_audio_path, with_silence=alone)
-            seconds = prompt.vocal_CN.shape[1] / self.sample_rate
             name = request.prompt_audio_path
             warnings = [f"{name} {warning}" for warning in prompt.warnings]
             if request.descriptions:
                 warnings.append(f"{name} and the descriptions both set the style, and may pull apart")
-            notes = {"prompt_seconds": seconds, "warnings": warnings}
+            notes = {"prompt_seconds": prompt.seconds, "warnings": warnings}
             return StylePrompt(prompt.codes_KT, prompt, notes)
         if request.auto_prompt_audio_type is not None:
             library = self.parts.prompt_library.get()
             drawn = library.draw(request.auto_prompt_audio_type, request.lyrics, request.seed or 0)
-            return StylePrompt(drawn.codes_KT, notes={"auto_prompt": drawn.place})
+            codes_KT = drawn.codes_KT[: self.config.num_codebooks]
+            return StylePrompt(codes_KT, notes={"auto_prompt": drawn.place})
         return NO_PROMPT
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
@@ -188,7 +196,7 @@ class LevoModel:
         if first is None:
             return
         codec, vae = self.parts.codec.get().codec, self.parts.codec.get().vae
-        yield from render(
+        songs = render(
             codec,
             vae,
             itertools.chain([first], drafts),
@@ -196,6 +204,23 @@ class LevoModel:
             prompt_of=self._codec_prompt,
             report=report,
         )
+        for song in songs:
+            yield self._separated(song)
+
+    def _separated(self, song: Song) -> Song:
+        """A song with the stems that its request wants of the separator."""
+        wanted = STEMS[song.draft.job.request.generate_type or "mixed"]
+        if set(wanted) <= song.stems.keys():
+            return song
+        started = time.perf_counter()
+        mixed = song.stems["mixed"]
+        samples_CN = torch.from_numpy(mixed.samples)
+        parts = separate_song(samples_CN, mixed.sample_rate, self.parts.separator.get())
+        stems = {"mixed": mixed} | {
+            str(stem): Audio(part_CN.numpy(), mixed.sample_rate) for stem, part_CN in parts.items()
+        }
+        seconds = song.seconds + time.perf_counter() - started
+        return replace(song, stems={stem: stems[stem] for stem in wanted}, seconds=seconds)
 
     def _codec_prompt(self, draft: Draft, stem: Stem) -> CodecPrompt | None:
         """What the codec starts a stem from: the prompt's audio, where the request has any."""
@@ -209,11 +234,13 @@ class LevoModel:
 
     def release(self, stage: Literal["condition", "compose", "render"]) -> None:
         """Free what only this stage needs; it is loaded again when next used."""
-        of_stage: dict[str, Loaded[Any]] = {
-            "condition": self.parts.prompt_networks,
-            "compose": self.parts.lelm,
-            "render": self.parts.codec,
+        parts = self.parts
+        of_stage: dict[str, tuple[Loaded[Any], ...]] = {
+            "condition": (parts.prompt_networks, parts.separator),
+            "compose": (parts.lelm,),
+            "render": (parts.codec, parts.separator),
         }
-        of_stage[stage].drop()
+        for part in of_stage[stage]:
+            part.drop()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -2,37 +2,26 @@
 codec.
 
 clip -> 48 kHz stereo -> vocals (separated at 44.1 kHz, kept as 16 bit) and accompaniment (the rest) -> codes
-of the mixture, the vocals and the accompaniment. Where the published scripts fail (lengths that differ by a
-sample, mono files, more than two channels) this does what they mean. Files are only read; nothing is kept on
-disk.
+of the mixture, the vocals and the accompaniment. A model of the mixture alone (v2-fast) takes the clip in
+mono, and gets the codes of the mixture. Where the published scripts fail (lengths that differ by a sample,
+mono files, more than two channels) this does what they mean. Nothing is kept on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from songgen.audio import read_audio
-from songgen.models.levo.encode import FRAME_RATE, SAMPLE_RATE, AudioTokenizer, sound2code
+from songgen.models.levo.clip import PROMPT_SECONDS, PromptClip
+from songgen.models.levo.encode import SAMPLE_RATE, AudioTokenizer, sound2code
 from songgen.models.levo.separation import PCM_STEPS, PUBLISHED_SHIFT_OFFSET, Separator, as_pcm16
 from songgen.models.levo.windows import CodecPrompt
 from songgen.nn.oobleck import OobleckVAE
-from songgen.nn.resample import MAX_KERNEL_VALUES, kernel_values, resample
+from songgen.nn.resample import resample
 from songgen.request_keys import Stem
-
-PROMPT_SECONDS = 10
-READ_SECONDS = 30
-"""Seconds read from a file. What lies behind the first 10 reaches them only as the separator's context."""
-
-MIN_SAMPLES = SAMPLE_RATE // FRAME_RATE
-SILENCE_PEAK = 1e-4
-LOUDEST_PEAK = 8.0
-MIN_RATE, MAX_RATE = 1000, 1_000_000
 
 LATE_PROMPT_SECONDS = 30
 LATE_PROMPT_START_SECONDS = 20
@@ -41,108 +30,49 @@ DUAL_STEMS: tuple[Stem, Stem] = ("vocal", "bgm")
 
 
 @dataclass(frozen=True)
-class PromptClip:
-    """The start of a prompt file.
-
-    Args:
-        mixture_CN: `[2, N]` at the separator's rate, up to `READ_SECONDS`.
-        full_CN: `[2, N]` at 48 kHz, up to `PROMPT_SECONDS`.
-        warnings: what the user should know of it, phrases to put behind the file's name.
-    """
-
-    mixture_CN: Tensor
-    full_CN: Tensor
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Prompt:
-    """A prompt, separated and encoded.
+    """A prompt, encoded, and separated where the model wants that.
 
     Args:
-        codes_KT: `[3, P]` int64 (mixed, vocal, bgm) at 25 Hz; 10 s give 251.
-        vocal_CN, bgm_CN: `[2, N]` float32 at 48 kHz, equally long.
+        codes_KT: int64 at 25 Hz, 10 s give 251: `[3, P]` (mixed, vocal, bgm), or of the mixture alone
+            `[1, P]`.
+        tracks: what the codec's tracks were made from, `[2, N]` float32 at 48 kHz each, equally long: vocal
+            and bgm, or the mixture alone. Their codes are the last rows of `codes_KT`.
         warnings: those of the clip.
         silence_KT: codes of silence of the same length, `[2, P]` (vocal, bgm), see `silence_codes`; only
             stems alone need them.
     """
 
     codes_KT: Tensor
-    vocal_CN: Tensor
-    bgm_CN: Tensor
+    tracks: tuple[Tensor, ...]
     warnings: tuple[str, ...] = ()
     silence_KT: Tensor | None = None
 
+    @property
+    def vocal_CN(self) -> Tensor:
+        """The vocals of a separated prompt."""
+        vocal_CN, _ = self.tracks
+        return vocal_CN
+
+    @property
+    def bgm_CN(self) -> Tensor:
+        """The accompaniment of a separated prompt."""
+        _, bgm_CN = self.tracks
+        return bgm_CN
+
+    @property
+    def num_samples(self) -> int:
+        """Length at 48 kHz."""
+        return self.tracks[0].shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.num_samples / SAMPLE_RATE
+
     def num_latents(self, hop: int) -> int:
         """VAE frames of the prompt, for the noise that `codec_prompt` takes; `hop` in samples."""
-        return self.vocal_CN.shape[1] // hop
-
-
-def load_clip(path: Path | str, *, separator_rate: int = 44100) -> PromptClip:
-    """Read the start of a wav, flac, ogg, mp3 or opus file of any rate and channel count.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be read as audio, is empty, too short, silent, or holds samples that are no
-            audio; names path and reason.
-    """
-    audio = read_audio(path, max_seconds=READ_SECONDS)
-    try:
-        return clip_of(torch.from_numpy(audio.samples), audio.sample_rate, separator_rate=separator_rate)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def clip_of(samples_CN: Tensor, sample_rate: int, *, separator_rate: int = 44100) -> PromptClip:
-    """A prompt clip from samples in memory.
-
-    Args:
-        samples_CN: float32 `[C, N]`, C >= 1. One channel is doubled, of more than two the first two are kept.
-        sample_rate: Hz.
-
-    Raises:
-        ValueError: too short, silent, not finite, far beyond full scale, or a rate that is none of audio.
-    """
-    if not MIN_RATE <= sample_rate <= MAX_RATE:
-        raise ValueError(f"a sample rate of {sample_rate} Hz; audio has {MIN_RATE} ... {MAX_RATE}")
-    warnings = []
-    if samples_CN.shape[0] > 2:
-        warnings.append(f"has {samples_CN.shape[0]} channels; the first two are used")
-    stereo_CN = samples_CN[:2] if samples_CN.shape[0] > 1 else samples_CN.expand(2, -1)
-    head_CN = stereo_CN[:, : PROMPT_SECONDS * sample_rate]
-    _check_samples(stereo_CN, head_CN)
-    full_CN = to_rate(stereo_CN, sample_rate, SAMPLE_RATE)[:, : PROMPT_SECONDS * SAMPLE_RATE]
-    if full_CN.shape[1] < MIN_SAMPLES:
-        raise ValueError(
-            f"too short for a prompt: {head_CN.shape[1]} samples at {sample_rate} Hz; "
-            "one frame (0.04 s) is the least"
-        )
-    seconds = head_CN.shape[1] / sample_rate
-    if seconds < PROMPT_SECONDS:
-        warnings.append(f"is {seconds:.1f} s long; the model was trained on prompts of {PROMPT_SECONDS} s")
-    return PromptClip(to_rate(stereo_CN, sample_rate, separator_rate), full_CN, tuple(warnings))
-
-
-def _check_samples(samples_CN: Tensor, head_CN: Tensor) -> None:
-    broken = int((~samples_CN.isfinite()).sum())
-    if broken:
-        raise ValueError(f"holds {broken} samples that are not finite (NaN or infinity)")
-    if samples_CN.shape[1] == 0:
-        raise ValueError("holds no samples")
-    if float(samples_CN.abs().max()) > LOUDEST_PEAK:
-        raise ValueError(f"samples reach {float(samples_CN.abs().max()):.3g}, where full scale is 1")
-    if float(head_CN.abs().max()) < SILENCE_PEAK:
-        raise ValueError(f"is silent in its first {PROMPT_SECONDS} s")
-
-
-def to_rate(samples_CN: Tensor, source_rate: int, target_rate: int) -> Tensor:
-    """Resample with the published arithmetic; rates too odd for its filter bank by soxr."""
-    if source_rate == target_rate or kernel_values(source_rate, target_rate) <= MAX_KERNEL_VALUES:
-        return resample(samples_CN, source_rate, target_rate)
-    import soxr
-
-    converted = soxr.resample(samples_CN.numpy().T, source_rate, target_rate, quality="VHQ")
-    return torch.from_numpy(np.ascontiguousarray(converted.T, dtype=np.float32))
+        return self.num_samples // hop
 
 
 def split_clips(
@@ -150,14 +80,11 @@ def split_clips(
 ) -> list[tuple[Tensor, Tensor]]:
     """Vocals and accompaniment of clips, `[2, N]` each at 48 kHz.
 
-    The vocal stem passes through 16 bit and its peak rule as the published system's file does; the
-    accompaniment is what is left of the mixture. Where their lengths differ by a sample both are cut to the
-    shorter.
+    The vocal stem passes through 16 bit and its peak rule as the published system's file does, which holds
+    what comes after the first 10 s too; the accompaniment is what is left of the mixture. Where their lengths
+    differ by a sample both are cut to the shorter.
     """
-    wanted = PROMPT_SECONDS * separator.sample_rate
-    stems = separator.separate(
-        [clip.mixture_CN for clip in clips], shift_offsets, num_samples=wanted, rows=rows
-    )
+    stems = separator.separate([clip.mixture_CN for clip in clips], shift_offsets, rows=rows)
     pairs = []
     for clip, stems_SCN in zip(clips, stems, strict=True):
         stored_CN = as_pcm16(stems_SCN[separator.vocal]).float() / PCM_STEPS
@@ -192,7 +119,7 @@ def prepare_prompts(
     ):
         frames = min(mixed_KT.shape[1], dual_KT.shape[1])
         codes_KT = torch.cat([mixed_KT[:, :frames], dual_KT[:, :frames]])
-        prompts.append(Prompt(codes_KT, vocal_CN, bgm_CN, clip.warnings))
+        prompts.append(Prompt(codes_KT, (vocal_CN, bgm_CN), clip.warnings))
     return prompts
 
 
@@ -205,6 +132,22 @@ def prepare_prompt(
 ) -> Prompt:
     """Separate and encode one clip, see `prepare_prompts`."""
     return prepare_prompts([clip], separator, mixed, dual, [shift_offset])[0]
+
+
+def mixed_prompts(clips: Sequence[PromptClip], mixed: AudioTokenizer, *, rows: int = 1) -> list[Prompt]:
+    """Prompts for a model of the mixture alone: nothing is separated, one row of codes.
+
+    The published codes of a mono clip whose length does not divide 40 s are of a mixture shifted against
+    itself; these are of the clip.
+
+    Args:
+        mixed: tokenizer of the single-track codec.
+        rows: tokenizer segments run at once.
+    """
+    codes = sound2code(mixed, [[clip.full_CN] for clip in clips], rows=rows)
+    return [
+        Prompt(codes_KT, (clip.full_CN,), clip.warnings) for clip, codes_KT in zip(clips, codes, strict=True)
+    ]
 
 
 def codec_stem(samples: Tensor) -> Tensor:
@@ -224,8 +167,8 @@ def codec_stem(samples: Tensor) -> Tensor:
 
 
 def prompt_of_stems(vocal: Tensor, bgm: Tensor, dual: AudioTokenizer) -> Prompt:
-    """A prompt for the codec alone, from stems that are already separate; its mixed row repeats the vocal
-    codes.
+    """A prompt for the dual-track codec alone, from stems that are already separate; its mixed row repeats
+    the vocal codes.
 
     Args:
         vocal, bgm: see `codec_stem`; cut to the shorter.
@@ -234,7 +177,7 @@ def prompt_of_stems(vocal: Tensor, bgm: Tensor, dual: AudioTokenizer) -> Prompt:
     length = min(stem_CN.shape[1] for stem_CN in stems)
     vocal_CN, bgm_CN = (stem_CN[:, :length] for stem_CN in stems)
     codes_KT = sound2code(dual, [[vocal_CN, bgm_CN]])[0]
-    return Prompt(torch.cat([codes_KT[:1], codes_KT]), vocal_CN, bgm_CN)
+    return Prompt(torch.cat([codes_KT[:1], codes_KT]), (vocal_CN, bgm_CN))
 
 
 def silence_codes(dual: AudioTokenizer, num_samples: int) -> Tensor:
@@ -251,7 +194,7 @@ def codec_prompt(prompt: Prompt, stem: Stem, *, vae: OobleckVAE, noise_ZT: Tenso
 
     Args:
         prompt: with the codes of silence, unless the stem is mixed.
-        stem: mixed, vocal or bgm.
+        stem: mixed, vocal or bgm; of a prompt of the mixture alone only mixed.
         noise_ZT: `[Z, prompt.num_latents(hop)]` standard normal: the published system draws the prompt's
             latents.
 
@@ -261,20 +204,20 @@ def codec_prompt(prompt: Prompt, stem: Stem, *, vae: OobleckVAE, noise_ZT: Tenso
     Raises:
         ValueError: another stem, or noise of another shape.
     """
-    if stem not in ("mixed", *DUAL_STEMS):
-        raise ValueError(f"stem {stem!r}; one of mixed, vocal, bgm")
+    known: tuple[Stem, ...] = ("mixed",) if len(prompt.tracks) == 1 else ("mixed", *DUAL_STEMS)
+    if stem not in known:
+        raise ValueError(f"stem {stem!r}; one of {', '.join(known)}")
     wanted = (vae.config.latent_dim, prompt.num_latents(vae.config.hop))
     if tuple(noise_ZT.shape) != wanted:
         raise ValueError(f"noise for the prompt is {list(noise_ZT.shape)}, must be {list(wanted)}")
-    audio = {"vocal": prompt.vocal_CN, "bgm": prompt.bgm_CN}
-    codes_2T = prompt.codes_KT[1:].clone()
+    tracks, codes_KT = list(prompt.tracks), prompt.codes_KT[-len(prompt.tracks) :].clone()
     for row, name in enumerate(DUAL_STEMS):
         if stem not in ("mixed", name):
             assert prompt.silence_KT is not None, "a prompt for a stem alone carries the codes of silence"
-            audio[name] = torch.zeros_like(audio[name])
-            codes_2T[row] = prompt.silence_KT[row, : codes_2T.shape[1]]
+            tracks[row] = torch.zeros_like(tracks[row])
+            codes_KT[row] = prompt.silence_KT[row, : codes_KT.shape[1]]
     device = next(vae.parameters()).device
     with torch.inference_mode():
-        audio_BCN = (audio["vocal"] + audio["bgm"])[None].to(device)
+        audio_BCN = torch.stack(tracks).sum(0, keepdim=True).to(device)
         latents_BZT = vae.encode(audio_BCN, noise_ZT[None].to(device, audio_BCN.dtype)).cpu()
-    return CodecPrompt(latents_BZT[0], codes_2T)
+    return CodecPrompt(latents_BZT[0], codes_KT)

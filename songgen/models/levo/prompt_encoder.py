@@ -10,8 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from songgen.files import content_digest
+from songgen.models.levo.clip import PromptClip, load_clip
 from songgen.models.levo.encode import AudioTokenizer
-from songgen.models.levo.prompt import Prompt, PromptClip, load_clip, prepare_prompts, silence_codes
+from songgen.models.levo.prompt import Prompt, mixed_prompts, prepare_prompts, silence_codes
 from songgen.models.levo.separation import PUBLISHED_SHIFT_OFFSET, Separator
 
 PROMPTS_KEPT = 128
@@ -20,11 +21,14 @@ PROMPTS_KEPT = 128
 
 @dataclass(frozen=True)
 class PromptNetworks:
-    """What a clip goes through: the separator, and the tokenizers of both codecs."""
+    """What a clip goes through: the separator, and the tokenizers of both codecs.
 
-    separator: Separator
+    A model of the mixture alone needs neither separator nor `dual`: both None, and clips are taken in mono.
+    """
+
+    separator: Separator | None
     mixed: AudioTokenizer
-    dual: AudioTokenizer
+    dual: AudioTokenizer | None
 
 
 class PromptEncoder:
@@ -60,16 +64,7 @@ class PromptEncoder:
                 continue
         if not clips:
             return
-        networks = self._networks()
-        made = prepare_prompts(
-            list(clips.values()),
-            networks.separator,
-            networks.mixed,
-            networks.dual,
-            [self._shift_offset] * len(clips),
-            rows=self._rows,
-        )
-        self._kept.update(zip(clips, made, strict=True))
+        self._kept.update(zip(clips, self._encode(list(clips.values())), strict=True))
         while len(self._kept) > max(PROMPTS_KEPT, len(clips)):
             self._kept.popitem(last=False)
 
@@ -89,15 +84,26 @@ class PromptEncoder:
         self._kept.move_to_end(digest)
         prompt = self._kept[digest]
         if with_silence and prompt.silence_KT is None:
-            prompt = replace(prompt, silence_KT=self._silence_of(prompt.vocal_CN.shape[1]))
+            prompt = replace(prompt, silence_KT=self._silence_of(prompt.num_samples))
             self._kept[digest] = prompt
         return prompt
 
     def _load(self, path: Path | str) -> PromptClip:
-        return load_clip(path, separator_rate=self._networks().separator.sample_rate)
+        separator = self._networks().separator
+        return load_clip(path, separator_rate=None if separator is None else separator.sample_rate)
+
+    def _encode(self, clips: list[PromptClip]) -> list[Prompt]:
+        networks = self._networks()
+        separator, mixed, dual = networks.separator, networks.mixed, networks.dual
+        if separator is None or dual is None:
+            return mixed_prompts(clips, mixed, rows=self._rows)
+        offsets = [self._shift_offset] * len(clips)
+        return prepare_prompts(clips, separator, mixed, dual, offsets, rows=self._rows)
 
     def _silence_of(self, num_samples: int) -> Tensor:
         """Codes of silence by length; nearly all prompts have the same."""
         if num_samples not in self._silence:
-            self._silence = {num_samples: silence_codes(self._networks().dual, num_samples)}
+            dual = self._networks().dual
+            assert dual is not None, "a model of the mixture alone decodes no stem alone"
+            self._silence = {num_samples: silence_codes(dual, num_samples)}
         return self._silence[num_samples]

@@ -13,9 +13,29 @@ from songgen.models.base import Draft, Report, Song, ignore_progress
 from songgen.models.levo.codec import LevoCodec, track_codes
 from songgen.models.levo.windows import CodecPrompt, Stream, WindowDone, decode_streams, seeded_noise
 from songgen.nn.oobleck import OobleckVAE
-from songgen.request_keys import STEMS, Stem
+from songgen.request_keys import STEMS, GenerateType, Stem
+from songgen.requests import SongRequest
 
 PromptSource = Callable[[Draft, Stem], CodecPrompt | None]
+
+
+def decoded_stems(request: SongRequest) -> tuple[Stem, ...]:
+    """The stems that are decoded for a request; those of a separator come from the mix."""
+    kind = request.generate_type or "mixed"
+    return ("mixed",) if request.stems == "separator" else STEMS[kind]
+
+
+def check_generate_type(generate_type: GenerateType | None, num_codebooks: int) -> None:
+    """Raise ValueError if a language model of so many codebooks cannot make what a request asks for.
+
+    Args:
+        generate_type: None for mixed.
+    """
+    if num_codebooks == 1 and generate_type not in (None, "mixed"):
+        raise ValueError(
+            f"generate_type is {generate_type}: this model writes one token a frame, of the mixture, so its "
+            "tokens hold no vocals or accompaniment apart; stems=separator takes them from the finished mix"
+        )
 
 
 def stream_of(draft: Draft, stem: Stem, codec: LevoCodec, prompt: CodecPrompt | None) -> Stream:
@@ -50,7 +70,7 @@ def _render_group(
     for draft in group:
         if draft.tokens.shape[-1] == 0:
             raise ValueError("the model ended the song before its first frame; try another seed")
-        parts += [(draft, stem) for stem in STEMS[draft.job.request.generate_type or "mixed"]]
+        parts += [(draft, stem) for stem in decoded_stems(draft.job.request)]
     done = dict.fromkeys((draft.job.name for draft in group), 0.0)
 
     def on_window(window: WindowDone) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import fractions
 import inspect
+import itertools
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,43 @@ class _NetworkClass:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A stretch of a clip: which clip, where it lies in the shifted clip, and the network's input."""
+    """A stretch of a clip: which clip, how many of its samples the network's input holds, and from where."""
 
     clip: int
-    start: int
     length: int
     left: int
     input_CN: Tensor
+
+
+class _Seams:
+    """The chunks of one clip on their way to stems, averaged with triangular weights where they overlap.
+
+    Args:
+        skip: samples at the beginning that belong to the shift, not to the clip.
+        mean, deviation: of the clip, by which its chunks were normalised.
+    """
+
+    def __init__(self, segment: int, skip: int, mean: Tensor, deviation: Tensor) -> None:
+        rising = torch.arange(1, segment // 2 + 1)
+        falling = torch.arange(segment - segment // 2, 0, -1)
+        triangle = torch.cat([rising, falling]).float()
+        self.triangle = triangle / triangle.max()
+        self.skip, self.mean, self.deviation = skip, mean, deviation
+        self.total: Tensor | None = None
+        self.weight = torch.zeros(0)
+
+    def add(self, chunk: _Chunk, output_SCN: Tensor, stride: int) -> Tensor:
+        """Add the next chunk; returns the stretch `[S, C, n]` that none after it reaches."""
+        weight = self.triangle[: chunk.length].clone()
+        total_SCN = weight * output_SCN[..., chunk.left : chunk.left + chunk.length]
+        if self.total is not None:
+            tail = self.weight.shape[0]
+            total_SCN[..., :tail] += self.total
+            weight[:tail] += self.weight
+        self.total, self.weight = total_SCN[..., stride:].clone(), weight[stride:]
+        done_SCN = (total_SCN[..., :stride] / weight[:stride])[..., self.skip :]
+        self.skip = max(0, self.skip - stride)
+        return done_SCN * self.deviation + self.mean
 
 
 class Separator:
@@ -66,6 +97,7 @@ class Separator:
         self.sample_rate = int(facts.samplerate)
         self.sources: tuple[str, ...] = tuple(facts.sources)
         self.segment = int(facts.segment * facts.samplerate)
+        self.stride = int((1 - CHUNK_OVERLAP) * self.segment)
         self.max_shift = int(SHIFT_SECONDS * self.sample_rate)
 
     @property
@@ -88,7 +120,6 @@ class Separator:
         mixtures: Sequence[Tensor],
         offsets: Sequence[int],
         *,
-        num_samples: int | None = None,
         rows: int = 1,
     ) -> list[Tensor]:
         """Separate clips into stems.
@@ -96,78 +127,70 @@ class Separator:
         Args:
             mixtures: stereo `[2, N]`, N >= 2, at `sample_rate`.
             offsets: for each clip the random shift, 0 ... `max_shift` (published: drawn anew for every clip).
-            num_samples: samples wanted from the start; the chunks behind are not computed. None for all.
             rows: chunks run at once.
 
         Returns:
-            Stems `[S, 2, n]` float32 on the CPU, one per clip, N >= n >= min(N, num_samples): as much from
-            the start as is exact.
+            Stems `[S, 2, N]` float32 on the CPU, one per clip.
 
         Raises:
             ValueError: an offset out of range.
         """
+        stretches: list[list[Tensor]] = [[] for _ in mixtures]
+        for clip, stretch_SCN in self.stretches(mixtures, offsets, rows=rows):
+            stretches[clip].append(stretch_SCN)
+        return [torch.cat(of_clip, dim=-1) for of_clip in stretches]
+
+    def stretches(
+        self,
+        mixtures: Sequence[Tensor],
+        offsets: Sequence[int],
+        *,
+        rows: int = 1,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """`separate` stretch by stretch, in memory that does not grow with the clips: yields (number of the
+        clip, its next stretch `[S, 2, n]`)."""
         for offset in offsets:
             if not 0 <= offset <= self.max_shift:
                 raise ValueError(f"shift offset {offset} is not within 0 ... {self.max_shift}")
         scales = [_mean_and_deviation(mixture_CN) for mixture_CN in mixtures]
-        chunks: list[_Chunk] = []
-        ends: list[int] = []
-        for clip, (mixture_CN, offset, (mean, deviation)) in enumerate(
-            zip(mixtures, offsets, scales, strict=True)
-        ):
-            cut, end = self._chunks(clip, (mixture_CN.cpu() - mean) / deviation, offset, num_samples)
-            chunks.extend(cut)
-            ends.append(end)
-        stems = self._run(chunks, ends, rows)
-        return [
-            stems_SCN[..., self.max_shift - offset :] * deviation + mean
-            for stems_SCN, offset, (mean, deviation) in zip(stems, offsets, scales, strict=True)
+        seams = [
+            _Seams(self.segment, self.max_shift - offset, *scale)
+            for offset, scale in zip(offsets, scales, strict=True)
         ]
+        chunks = (
+            chunk
+            for clip, (mixture_CN, offset) in enumerate(zip(mixtures, offsets, strict=True))
+            for chunk in self._chunks(clip, mixture_CN, scales[clip], offset)
+        )
+        while batch := list(itertools.islice(chunks, rows)):
+            outputs = self.forward(torch.stack([chunk.input_CN for chunk in batch]))
+            for chunk, output_SCN in zip(batch, outputs, strict=True):
+                yield chunk.clip, seams[chunk.clip].add(chunk, output_SCN, self.stride)
 
     def _chunks(
-        self, clip: int, signal_CN: Tensor, offset: int, num_samples: int | None
-    ) -> tuple[list[_Chunk], int]:
-        """Chunks of a clip in the order of time, and how much of the shifted clip they make exact.
+        self,
+        clip: int,
+        mixture_CN: Tensor,
+        scale: tuple[Tensor, Tensor],
+        offset: int,
+    ) -> Iterator[_Chunk]:
+        """Chunks of a clip in the order of time.
 
         The clip stands between `max_shift` zeros on both sides; the shifted clip begins `offset` into the
         zeros ahead and ends with the clip. A short last chunk is filled to a segment with what lies around
         it.
         """
-        padded_CN = F.pad(signal_CN, (self.max_shift, self.max_shift))
-        shifted = signal_CN.shape[-1] + self.max_shift - offset
-        wanted = shifted if num_samples is None else min(shifted, num_samples + self.max_shift - offset)
-        stride = int((1 - CHUNK_OVERLAP) * self.segment)
-        chunks = []
-        for start in range(0, wanted, stride):
+        mean, deviation = scale
+        shifted = mixture_CN.shape[-1] + self.max_shift - offset
+        for start in range(0, shifted, self.stride):
             length = min(self.segment, shifted - start)
             left = (self.segment - length) // 2
-            first = offset + start - left
-            window_CN = padded_CN[:, max(0, first) : first + self.segment]
-            after = max(0, first + self.segment - padded_CN.shape[-1])
-            input_CN = F.pad(window_CN, (max(0, -first), after))
-            chunks.append(_Chunk(clip, start, length, left, input_CN))
-        following = chunks[-1].start + stride
-        return chunks, min(shifted, following)
-
-    def _run(self, chunks: Sequence[_Chunk], ends: Sequence[int], rows: int) -> list[Tensor]:
-        """Run chunks through the network and average them with triangular weights."""
-        channels = chunks[0].input_CN.shape[0] if chunks else 0
-        sums = [torch.zeros(len(self.sources), channels, end) for end in ends]
-        weights = [torch.zeros(end) for end in ends]
-        rising = torch.arange(1, self.segment // 2 + 1)
-        falling = torch.arange(self.segment - self.segment // 2, 0, -1)
-        triangle = torch.cat([rising, falling]).float()
-        triangle /= triangle.max()
-        for first in range(0, len(chunks), rows):
-            batch = chunks[first : first + rows]
-            outputs = self.forward(torch.stack([chunk.input_CN for chunk in batch]))
-            for chunk, output_SCN in zip(batch, outputs, strict=True):
-                length = min(chunk.length, ends[chunk.clip] - chunk.start)
-                place = slice(chunk.start, chunk.start + length)
-                piece_SCN = output_SCN[..., chunk.left : chunk.left + length]
-                sums[chunk.clip][..., place] += triangle[:length] * piece_SCN
-                weights[chunk.clip][place] += triangle[:length]
-        return [total / weight for total, weight in zip(sums, weights, strict=True)]
+            first = offset + start - left - self.max_shift  # in the clip
+            window_CN = mixture_CN[:, max(0, first) : max(0, first + self.segment)].cpu()
+            before = min(self.segment, max(0, -first))
+            after = self.segment - before - window_CN.shape[-1]
+            input_CN = F.pad((window_CN - mean) / deviation, (before, after))
+            yield _Chunk(clip, length, left, input_CN)
 
 
 def _mean_and_deviation(mixture_CN: Tensor) -> tuple[Tensor, Tensor]:

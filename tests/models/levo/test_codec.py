@@ -36,6 +36,9 @@ SMALL = CodecConfig(
     projection_dims=(5, 3),
 )
 SINGLE = dataclasses.replace(SMALL, num_tracks=1, mask_dim=2)
+PUBLISHED_SINGLE = CodecConfig(num_tracks=1, mask_dim=48, num_layers=39, num_heads=30, inner_dim=4800)
+PUBLISHED = {"codec_septoken": CodecConfig(), "codec_1rvq_decode": PUBLISHED_SINGLE}
+"""Manifest -> sizes: the dual-track codec, and the single-track one as v2-fast decodes with it."""
 FRAMES = 40
 
 
@@ -72,35 +75,44 @@ def shapes_of(codec: LevoCodec) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in codec.state_dict().items()}
 
 
-def published_shapes(repository: Path) -> dict[str, tuple[int, ...]]:
-    """The published dual-track codec without its encoder, whose names are below `bestrq.`."""
-    lines = (repository / "tests/golden/manifest/codec_septoken.tsv").read_text("utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if not line.startswith(("#", "bestrq."))]
-    return {name: tuple(int(size) for size in shape.strip("[]").split(",")) for name, shape, *_ in rows}
+def manifest_rows(repository: Path, manifest: str) -> list[list[str]]:
+    """Name, shape, dtype and mark of each tensor of a published codec."""
+    lines = (repository / f"tests/golden/manifest/{manifest}.tsv").read_text("utf-8").splitlines()
+    return [line.split("\t") for line in lines if not line.startswith("#")]
 
 
-def test_published_names_and_shapes(repository: Path) -> None:
+def published_shapes(repository: Path, manifest: str) -> dict[str, tuple[int, ...]]:
+    """A published codec without its encoder, whose names are below `bestrq.`."""
+    return {
+        name: tuple(int(size) for size in shape.strip("[]").split(","))
+        for name, shape, *_ in manifest_rows(repository, manifest)
+        if not name.startswith("bestrq.")
+    }
+
+
+@pytest.mark.parametrize(("manifest", "config"), PUBLISHED.items())
+def test_published_names_and_shapes(repository: Path, manifest: str, config: CodecConfig) -> None:
     """Strict loading needs exactly the published names and shapes, both ways."""
     with torch.device("meta"):
-        codec = LevoCodec(CodecConfig())
-    held, ignored = shapes_of(codec), ignored_shapes(CodecConfig())
+        codec = LevoCodec(config)
+    held, ignored = shapes_of(codec), ignored_shapes(config)
     assert not held.keys() & ignored.keys()
-    assert held | ignored == published_shapes(repository)
+    assert held | ignored == published_shapes(repository, manifest)
 
 
-def test_nothing_that_decoding_uses_is_ignored(repository: Path) -> None:
+@pytest.mark.parametrize(("manifest", "config"), PUBLISHED.items())
+def test_nothing_that_decoding_uses_is_ignored(repository: Path, manifest: str, config: CodecConfig) -> None:
     """The manifest marks what inference never uses; only such tensors, and encoders', may be left out."""
-    lines = (repository / "tests/golden/manifest/codec_septoken.tsv").read_text("utf-8").splitlines()
-    marks = {line.split("\t")[0]: line.split("\t")[3] for line in lines if not line.startswith("#")}
+    marks = {name: mark for name, _, _, mark in manifest_rows(repository, manifest)}
     assert all(
-        marks[name].startswith(("UNUSED", "no effect", "encode-only"))
-        for name in ignored_shapes(CodecConfig())
+        marks[name].startswith(("UNUSED", "no effect", "encode-only")) for name in ignored_shapes(config)
     )
 
 
-def test_published_sizes_are_read_from_shapes(repository: Path) -> None:
+@pytest.mark.parametrize(("manifest", "config"), PUBLISHED.items())
+def test_published_sizes_are_read_from_shapes(repository: Path, manifest: str, config: CodecConfig) -> None:
     """The sizes, even the heads of a known width, come from the file; nothing is taken from its name."""
-    assert CodecConfig.from_state_dict_shapes(published_shapes(repository)) == CodecConfig()
+    assert CodecConfig.from_state_dict_shapes(published_shapes(repository, manifest)) == config
 
 
 @pytest.mark.parametrize("config", [SMALL, SINGLE])
@@ -155,6 +167,14 @@ def test_stems_replace_the_other_track(stem: Stem, expected: list[list[int]]) ->
     tokens = torch.tensor([[1, 2], [4, 5], [6, 7]])
     assert track_codes(tokens, stem).tolist() == expected
     assert tokens.tolist() == [[1, 2], [4, 5], [6, 7]]
+
+
+def test_tokens_of_the_mixture_alone_are_its_one_track() -> None:
+    """v2-fast: the only row is decoded; no fill code stands for a track that is not there."""
+    tokens = torch.tensor([[4, 5]])
+    assert track_codes(tokens, "mixed").tolist() == [[4, 5]]
+    with pytest.raises(ValueError, match="stem 'bgm' from tokens of the mixture alone; they give only mixed"):
+        track_codes(tokens, "bgm")
 
 
 def test_unknown_stem() -> None:

@@ -126,6 +126,17 @@ def test_stems_are_cut_to_the_shorter(dual: AudioTokenizer) -> None:
     assert torch.equal(codes_KT, cut_KT)
 
 
+def test_the_peak_rule_sees_what_is_cut_off(dual: AudioTokenizer) -> None:
+    """Published: each stem is limited as a whole, then cut to the shorter. A vocal stem with a loud end
+    beyond the accompaniment's got other codes when it was cut first."""
+    vocal, bgm = noise(2), noise(1.9, 1)
+    vocal[:, -100:] *= 10
+    (codes_KT,) = sound2code(dual, [[vocal, bgm]])
+    (limited_KT,) = sound2code(dual, [[limit_peak(vocal, 0.8, dim=(0, 1))[:, : bgm.shape[1]], bgm]])
+    assert torch.equal(codes_KT, limited_KT)
+    assert not torch.equal(codes_KT, sound2code(dual, [[vocal[:, : bgm.shape[1]], bgm]])[0])
+
+
 def test_a_track_hears_only_its_stem(dual: AudioTokenizer) -> None:
     (one,) = sound2code(dual, [[noise(2), noise(2, 1)]])
     (other,) = sound2code(dual, [[noise(2), noise(2, 2)]])
@@ -171,7 +182,10 @@ def test_signals_must_be_stereo(mixed: AudioTokenizer, shape: tuple[int, ...]) -
         sound2code(mixed, [[torch.zeros(shape)]])
 
 
-@pytest.mark.parametrize(("codec", "tracks"), [("codec_septoken", DUAL_TRACKS), ("codec_1rvq", MIXED_TRACKS)])
+@pytest.mark.parametrize(
+    ("codec", "tracks"),
+    [("codec_septoken", DUAL_TRACKS), ("codec_1rvq", MIXED_TRACKS), ("codec_1rvq_decode", MIXED_TRACKS)],
+)
 def test_published_names_and_shapes(codec: str, tracks: tuple[Track, ...], repository: Path) -> None:
     """At published size every tensor of a codec file has its place or is known not to be needed."""
     lines = (repository / "tests" / "golden" / "manifest" / f"{codec}.tsv").read_text("utf-8").splitlines()

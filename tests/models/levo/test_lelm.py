@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests_levo import published
 
 from songgen.models.base import Draft, Job
 from songgen.models.catalog import entries
 from songgen.models.levo.checkpoint import build_lelm, read_lm_tensors, unused_lm_shapes
 from songgen.models.levo.compose import LelmSlots, compose, draft_of
 from songgen.models.levo.conditions import fit_prompt, prompt_rows
-from songgen.models.levo.config import CONDITION_NAMES, FileNames, LevoConfig
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.model import LevoModel
 from songgen.models.levo.pattern import to_sequence
@@ -125,32 +125,6 @@ def test_prompt_rows_fill_cut_and_mark_missing_rows() -> None:
     assert (rows[0, 1] == config.special).all() and (rows[1] == config.special).all()
     short = fit_prompt(prompt[:, :10], config)
     assert short[0, :10].tolist() == list(range(10)) and (short[0, 10:] == config.special).all()
-
-
-def published(sizes: Any, max_seconds: float) -> LevoConfig:
-    """The configuration of a published model, from the catalogue's sizes and the constants of all of them."""
-    return LevoConfig(
-        width=sizes["dim"],
-        ffn_dim=sizes["intermediate_size"],
-        num_heads=sizes["num_heads"],
-        num_layers=sizes["num_layers"],
-        num_layers_sub=sizes["num_layers_sub"],
-        rope_theta=sizes["rope_theta"],
-        rope_theta_sub=sizes["rope_theta_sub"],
-        code_size=16384,
-        delays=(0, 250, 250),
-        max_seconds=max_seconds,
-        frame_rate=25,
-        sample_rate=48000,
-        prompt_frames=250,
-        prompt_positions=252,
-        lyric_positions=sizes["lyric_max_len"],
-        description_positions=sizes["description_max_len"],
-        prefix_order=CONDITION_NAMES,
-        structure_tags=(),
-        cfg_coef=1.5,
-        files=FileNames("", "", "", None, ""),
-    )
 
 
 MANIFESTS = {

@@ -1,36 +1,31 @@
-"""Prompt audio: loading, bad files, separation and codes, what the codec starts from."""
+"""Prompt audio: separation and codes, what the codec starts from."""
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from fake_audio import music
 from torch import Tensor, nn
 
-from songgen.audio import Audio, AudioFormat, write_audio
+from songgen.audio import Audio, write_audio
+from songgen.models.levo.clip import PromptClip, clip_of, mono_clip_of
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, AudioTokenizerConfig, Track
 from songgen.models.levo.prompt import (
     Prompt,
-    PromptClip,
-    clip_of,
     codec_prompt,
     codec_stem,
-    load_clip,
+    mixed_prompts,
     prepare_prompt,
     prepare_prompts,
     prompt_of_stems,
     silence_codes,
-    to_rate,
 )
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.separation import Separator
@@ -91,159 +86,8 @@ def vae() -> OobleckVAE:
         return OobleckVAE(OobleckConfig(channels=2, c_mults=(1, 1, 1, 1, 1), latent_dim=3)).eval()
 
 
-def music(seconds: float, rate: int = 48000, channels: int = 2, seed: int = 0) -> np.ndarray:
-    """Two tones and a little noise, `[C, N]`."""
-    time = np.arange(round(seconds * rate)) / rate
-    rng = np.random.default_rng(seed)
-    rows = [
-        0.3 * np.sin(2 * np.pi * (220 + 60 * seed + 40 * c) * time) * np.cos(3 * time)
-        for c in range(channels)
-    ]
-    return (np.stack(rows) + 0.01 * rng.standard_normal((channels, len(time)))).astype(np.float32)
-
-
 def clip(seconds: float, seed: int = 0, rate: int = 48000) -> PromptClip:
     return clip_of(torch.from_numpy(music(seconds, rate, seed=seed)), rate)
-
-
-@pytest.mark.parametrize(
-    ("format", "rate", "channels"),
-    [
-        ("wav", 44100, 2),
-        ("wav", 8000, 1),
-        ("wav", 96000, 6),
-        ("wav", 44099, 2),
-        ("flac", 48000, 2),
-        ("flac", 22050, 1),
-        ("ogg", 32000, 2),
-        ("mp3", 44100, 1),
-        ("opus", 16000, 2),
-    ],
-)
-def test_every_format_rate_and_channel_count(
-    tmp_path: Path, format: AudioFormat, rate: int, channels: int
-) -> None:
-    path = tmp_path / f"prompt.{format}"
-    write_audio(path, Audio(music(11, rate, channels), rate), format)
-    got = load_clip(path)
-    assert got.full_CN.shape == (2, 480000)
-    assert got.full_CN.dtype == got.mixture_CN.dtype == torch.float32
-    # libsndfile leaves the codec's padding at the end of an opus file
-    assert abs(got.mixture_CN.shape[1] - 11 * 44100) <= (1000 if format == "opus" else 1)
-    assert 0.2 < float(got.full_CN.abs().max()) < 0.5
-    assert any("6 channels; the first two are used" in warning for warning in got.warnings) == (channels == 6)
-
-
-@pytest.mark.parametrize("rate", [44100, 44099])
-def test_a_tone_keeps_its_pitch(rate: int) -> None:
-    """Both resamplers, the published one and the one for odd rates."""
-    time = torch.arange(2 * rate) / rate
-    got = to_rate(torch.sin(2 * math.pi * 440 * time).expand(2, -1), rate, 48000)
-    wanted = torch.sin(2 * math.pi * 440 * torch.arange(got.shape[1]) / 48000)
-    assert float((got[0] - wanted)[1000:-1000].abs().max()) < 1e-2
-
-
-def test_mono_is_both_channels(tmp_path: Path) -> None:
-    write_audio(tmp_path / "mono.wav", Audio(music(2, channels=1), 48000))
-    write_audio(tmp_path / "stereo.wav", Audio(music(2, channels=1).repeat(2, 0), 48000))
-    mono, stereo = load_clip(tmp_path / "mono.wav"), load_clip(tmp_path / "stereo.wav")
-    assert torch.equal(mono.full_CN, stereo.full_CN)
-    assert torch.equal(mono.mixture_CN, stereo.mixture_CN)
-
-
-def test_a_short_clip_is_warned_of(tmp_path: Path) -> None:
-    path = tmp_path / "short.wav"
-    write_audio(path, Audio(music(3.5), 48000))
-    (warning,) = load_clip(path).warnings
-    assert warning == "is 3.5 s long; the model was trained on prompts of 10 s"
-    assert clip(10).warnings == ()
-
-
-def test_a_long_file_is_not_read_to_its_end(tmp_path: Path) -> None:
-    """An hour of audio costs what half a minute costs."""
-    path = tmp_path / "long.flac"
-    write_audio(path, Audio(music(40, 8000, 1), 8000), "flac")
-    got = load_clip(path)
-    assert got.mixture_CN.shape == (2, 30 * 44100)
-    assert got.full_CN.shape == (2, 480000)
-
-
-def broken_file(folder: Path, kind: str) -> Path:
-    """A file that is no usable prompt."""
-    path = folder / f"{kind}.wav"
-    samples = music(1)
-    if kind == "empty":
-        path.write_bytes(b"")
-    elif kind == "text":
-        path.write_text("[verse] this is no audio\n" * 50, "utf-8")
-    elif kind == "wrong header":
-        path.write_bytes(b"RIFF\x00\x00\x00\x00WAVE" + bytes(range(256)) * 20)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "no samples":
-        soundfile.write(path, np.zeros((0, 2)), 48000)
-    elif kind == "silent":
-        soundfile.write(path, np.zeros((48000, 2)), 48000)
-    elif kind == "silent start":
-        soundfile.write(path, np.concatenate([np.zeros((11 * 8000, 2)), samples.T]), 8000)
-    elif kind == "one sample":
-        soundfile.write(path, np.full((1, 2), 0.5), 48000)
-    elif kind == "NaN":
-        samples[0, 100:103] = np.nan
-        soundfile.write(path, samples.T, 48000, subtype="FLOAT")
-    elif kind == "infinity":
-        samples[1, 7] = np.inf
-        soundfile.write(path, samples.T, 48000, subtype="FLOAT")
-    elif kind == "integers as floats":
-        soundfile.write(path, samples.T * 32768, 48000, subtype="FLOAT")
-    elif kind == "odd rate":
-        soundfile.write(path, samples.T, 7)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "error", "reason"),
-    [
-        ("missing", FileNotFoundError, "no such file"),
-        ("folder", ValueError, "is not a file"),
-        ("empty", ValueError, "cannot be read as audio"),
-        ("text", ValueError, "cannot be read as audio"),
-        ("wrong header", ValueError, "cannot be read as audio"),
-        ("no samples", ValueError, "holds no samples"),
-        ("silent", ValueError, "is silent in its first 10 s"),
-        ("silent start", ValueError, "is silent in its first 10 s"),
-        ("one sample", ValueError, "too short for a prompt: 1 samples at 48000 Hz"),
-        ("NaN", ValueError, "holds 3 samples that are not finite"),
-        ("infinity", ValueError, "holds 1 samples that are not finite"),
-        ("integers as floats", ValueError, "where full scale is 1"),
-        ("odd rate", ValueError, "a sample rate of 7 Hz"),
-    ],
-)
-def test_bad_files_are_errors_with_path_and_reason(
-    tmp_path: Path, kind: str, error: type[Exception], reason: str
-) -> None:
-    path = broken_file(tmp_path, kind)
-    with pytest.raises(error, match=reason) as caught:
-        load_clip(path)
-    assert str(path) in str(caught.value)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=300), st.integers(0, 400), st.sampled_from(["wav", "flac", "ogg", "mp3"]))
-def test_no_bytes_crash_a_run(tmp_path: Path, garbage: bytes, start: int, format: AudioFormat) -> None:
-    """Audio files with bytes overwritten, or cut off, are read or refused, nothing else."""
-    whole = tmp_path / f"whole.{format}"
-    if not whole.exists():
-        write_audio(whole, Audio(music(0.2, 16000, 1), 16000), format)
-    data = whole.read_bytes()
-    path = tmp_path / f"fuzzed.{format}"
-    path.write_bytes(data[:start] + garbage + data[start + len(garbage) : len(data) - start])
-    try:
-        got = load_clip(path)
-    except ValueError as error:
-        assert str(path) in str(error)
-    else:
-        assert got.full_CN.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -269,6 +113,19 @@ def test_vocals_are_the_vocal_stem_in_16_bit(separator: Separator) -> None:
     prompt = prepare_prompt(clip(2), separator, make_tokenizer(MIXED_TRACKS), make_tokenizer(DUAL_TRACKS))
     torch.testing.assert_close(prompt.vocal_CN, 0.6 * clip(2).full_CN, rtol=0, atol=0.03)
     assert float((prompt.vocal_CN - 0.6 * clip(2).full_CN)[:, 500:-500].square().mean().sqrt()) < 5e-3
+
+
+def test_the_peak_rule_of_the_vocals_sees_the_whole_clip(separator: Separator) -> None:
+    """Published: the stem of the whole file is scaled down if it peaks, then its first 10 s are taken. Only
+    the first chunks were separated, and a peak behind them was missed."""
+    loud = music(14, 48000)
+    loud[:, -48000:] *= 4 / abs(loud[:, -48000:]).max()
+    one = clip_of(torch.from_numpy(loud), 48000)
+    ((vocal_CN, _),) = split_clips([one], separator, [0])
+    stem_CN = separator.separate([one.mixture_CN], [0])[0][separator.vocal]
+    expected_CN = resample(as_pcm16(stem_CN).float() / 32768, 44100, 48000)[:, : 10 * 48000]
+    assert float(stem_CN.abs().max()) > 2
+    assert torch.equal(vocal_CN, expected_CN)
 
 
 def test_rows_of_the_codes_are_mixture_vocals_accompaniment(
@@ -428,6 +285,50 @@ def test_codec_prompt_of_an_unknown_stem(dual: AudioTokenizer, vae: OobleckVAE) 
 def test_codec_prompt_needs_fitting_noise(dual: AudioTokenizer, vae: OobleckVAE) -> None:
     with pytest.raises(ValueError, match=r"noise for the prompt is \[3, 24\], must be \[3, 25\]"):
         codec_prompt(stems_prompt(dual), "mixed", vae=vae, noise_ZT=torch.zeros(3, 24))
+
+
+@pytest.mark.parametrize("seconds", [10, 7, 0.04])
+def test_a_model_of_the_mixture_alone(mixed: AudioTokenizer, vae: OobleckVAE, seconds: float) -> None:
+    """v2-fast: nothing is separated; one row of codes, which the language model and the codec share."""
+    one = mono_clip_of(torch.from_numpy(music(seconds)), SECOND)
+    (prompt,) = mixed_prompts([one], mixed)
+    assert torch.equal(prompt.codes_KT, mixed.tokens([one.full_CN], MIXED_TRACKS[0])[0][None])
+    assert prompt.codes_KT.shape == (1, int(seconds * 25) + 1)
+    assert (prompt.seconds, prompt.warnings) == (seconds, one.warnings)
+    noise_ZT = torch.randn(3, prompt.num_latents(vae.config.hop))
+    start = codec_prompt(prompt, "mixed", vae=vae, noise_ZT=noise_ZT)
+    assert torch.equal(start.codes_KT, prompt.codes_KT)
+    with torch.inference_mode():
+        latents = vae.encode(one.full_CN[None], noise_ZT[None])[0]
+    torch.testing.assert_close(start.latents_ZT, latents)
+
+
+@pytest.mark.parametrize("stem", ["vocal", "bgm"])
+def test_a_prompt_of_the_mixture_starts_no_stem(mixed: AudioTokenizer, vae: OobleckVAE, stem: str) -> None:
+    (prompt,) = mixed_prompts([mono_clip_of(torch.from_numpy(music(1)), SECOND)], mixed)
+    with pytest.raises(ValueError, match=f"stem '{stem}'; one of mixed$"):
+        codec_prompt(prompt, stem, vae=vae, noise_ZT=torch.zeros(3, 25))  # type: ignore[arg-type]
+
+
+def test_mixed_prompts_together_and_alone(mixed: AudioTokenizer) -> None:
+    clips = [mono_clip_of(torch.from_numpy(music(1 + seed, seed=seed)), SECOND) for seed in range(3)]
+    together = mixed_prompts(clips, mixed, rows=2)
+    for prompt, one in zip(together, clips, strict=True):
+        assert torch.equal(prompt.codes_KT, mixed_prompts([one], mixed)[0].codes_KT)
+
+
+def test_without_a_separator_files_are_taken_in_mono(tmp_path: Path, mixed: AudioTokenizer) -> None:
+    """The prompt networks of v2-fast are one tokenizer; the same cache, checks and warnings."""
+    soundfile.write(tmp_path / "a.wav", music(2, 44100).T, 44100, subtype="FLOAT")
+    encoder = PromptEncoder(lambda: PromptNetworks(None, mixed, None))
+    encoder.prepare([tmp_path / "a.wav", tmp_path / "none.wav"])
+    prompt = encoder.of_file(tmp_path / "a.wav")
+    assert prompt is encoder.of_file(tmp_path / "a.wav")
+    expected = mono_clip_of(torch.from_numpy(music(2, 44100)), 44100)
+    assert torch.equal(prompt.codes_KT, mixed_prompts([expected], mixed)[0].codes_KT)
+    assert prompt.warnings == expected.warnings != ()
+    with pytest.raises(FileNotFoundError, match=r"none\.wav"):
+        encoder.of_file(tmp_path / "none.wav")
 
 
 def test_heavy_packages_are_imported_only_when_needed() -> None:

@@ -17,7 +17,7 @@ from songgen.audio import Audio, encode_audio, write_audio
 from songgen.cli import main
 from songgen.models.levo.loading import load
 from songgen.models.levo.model import LevoModel
-from songgen.models.levo.tiny import has_separator
+from songgen.models.levo.tiny_parts import has_separator
 from songgen.requests import SongRequest
 
 pytestmark = pytest.mark.skipif(not has_separator(), reason="needs the demucs and julius packages")
@@ -61,7 +61,7 @@ def sing(folder: Path, *lines: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def home(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command finds the tiny model that the tests have made."""
-    monkeypatch.setattr("songgen.models.levo.tiny.ensure_tiny", lambda: tiny_folder)
+    monkeypatch.setattr("songgen.models.levo.tiny.ensure_tiny", lambda name: tiny_folder)
 
 
 def line(idx: str, **keys: Any) -> dict[str, Any]:

@@ -98,20 +98,24 @@ def test_chunks_are_the_published_ones(length: int, offset: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(2, 3000), st.integers(0, 50), st.integers(1, 1200))
-def test_the_beginning_alone_is_the_beginning_of_the_whole(length: int, offset: int, wanted: int) -> None:
-    """Only the chunks that reach into the first 10 s of a long file are computed, with the same result."""
+@given(st.integers(2, 3000), st.integers(0, 50), st.integers(1, 4))
+def test_stretches_put_together_are_the_stems(length: int, offset: int, rows: int) -> None:
+    """What long songs are separated by, piece by piece, gives the same to the bit."""
     separator = Separator(Halves())
-    (whole,) = separator.separate([clip(length)], [offset])
-    (start,) = separator.separate([clip(length)], [offset], num_samples=wanted)
-    assert min(length, wanted) <= start.shape[-1] <= length
-    torch.testing.assert_close(start, whole[..., : start.shape[-1]], rtol=0, atol=1e-6)
+    stretches = list(separator.stretches([clip(length)], [offset], rows=rows))
+    assert {number for number, _ in stretches} == {0}
+    joined = torch.cat([stretch for _, stretch in stretches], dim=-1)
+    assert torch.equal(joined, separator.separate([clip(length)], [offset])[0])
 
 
-def test_a_long_clip_costs_no_more_than_its_beginning() -> None:
+def test_stretches_come_one_after_another() -> None:
+    """No chunk is run, and none is held, before the stretches ahead of it were taken."""
     network = Halves()
-    Separator(network).separate([clip(100_000)], [10], num_samples=500)
-    assert sum(network.batches) == 2
+    stretches = Separator(network).stretches([clip(100_000)], [0])
+    for count in range(1, 5):
+        _, stretch = next(stretches)
+        assert network.batches == [1] * count
+        assert stretch.shape[-1] <= 300
 
 
 def test_clips_together_and_alone() -> None:
