@@ -6,8 +6,8 @@ usage() {
     cat <<'USAGE'
 usage: sh generate.sh CKPT LYRICS OUT [flags] [key=value ...]
 
-  CKPT    tiny (built in: it proves the road and makes noise, not music), a checkpoint's folder, or the name of a
-          published model: base, base-new, base-full, large, v2-medium, v2-large
+  CKPT    tiny or tiny-fast (built in: they prove the road and make noise, not music), a checkpoint's folder, or the
+          name of a published model: base, base-new, base-full, large, v2-medium, v2-large, v2-fast
   LYRICS  a JSON Lines file, one song a line, such as sample/lyrics.jsonl
   OUT     the folder to write to: OUT/audio, OUT/jsonl
 

@@ -20,7 +20,7 @@ from songgen.nn.resample import MAX_KERNEL_VALUES, kernel_values, resample
 
 PROMPT_SECONDS = 10
 READ_SECONDS = 30
-"""Seconds read from a file. What lies behind the first 10 reaches them as the separator's context and level."""
+"""Seconds read from a file. What lies behind the first 10 is the separator's context, and sets its levels."""
 
 MIN_SAMPLES = SAMPLE_RATE // FRAME_RATE
 SILENCE_PEAK = 1e-4

@@ -215,7 +215,9 @@ class LevoModel:
         started = time.perf_counter()
         mixed = song.stems["mixed"]
         samples_CN = torch.from_numpy(mixed.samples)
-        parts = separate_song(samples_CN, mixed.sample_rate, self.parts.separator.get())
+        parts = separate_song(
+            samples_CN, mixed.sample_rate, self.parts.separator.get(), rows=PROMPT_ROWS[self._device.type]
+        )
         stems = {"mixed": mixed} | {
             str(stem): Audio(part_CN.numpy(), mixed.sample_rate) for stem, part_CN in parts.items()
         }

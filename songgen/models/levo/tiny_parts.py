@@ -58,6 +58,7 @@ VAE = OobleckConfig(channels=4, c_mults=(1, 2, 2, 3, 3), strides=(2, 4, 4, 6, 10
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file, its folder too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -138,6 +139,7 @@ def has_separator() -> bool:
 
 
 def write_separator(folder: Path) -> None:
+    """A small separator as plain weights, and its options."""
     network = build_network({**PUBLISHED_OPTIONS, **SEPARATOR_OPTIONS})
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), folder / "htdemucs.pth")
@@ -147,6 +149,7 @@ def write_separator(folder: Path) -> None:
 
 
 def write_vae(folder: Path) -> None:
+    """The VAE in its published pickle, and its description."""
     vae = OobleckVAE(VAE)
     last = vae.decoder.layers[-1]
     spread = vae.decode(torch.randn(1, VAE.latent_dim, 100)).std()
@@ -178,5 +181,6 @@ def write_vae(folder: Path) -> None:
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file, its folder too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

@@ -26,11 +26,13 @@ from songgen.models.levo.prompt import (
     prepare_prompts,
     prompt_of_stems,
     silence_codes,
+    split_clips,
 )
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
-from songgen.models.levo.separation import Separator
+from songgen.models.levo.separation import Separator, as_pcm16
 from songgen.nn.musicfm import MusicFmConfig
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
+from songgen.nn.resample import resample
 
 SECOND = 48000
 
