@@ -7,6 +7,7 @@ only says which folder to look for, and where it could be fetched from.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +21,8 @@ from songgen.models.levo.locate import is_checkpoint
 
 if TYPE_CHECKING:
     from songgen.models.base import SongModel  # needs torch: listing and fetching do not
+
+logger = logging.getLogger(__name__)
 
 BUILT_IN = ("tiny", "tiny-fast")
 """The built-in models: seeded random weights in the published layouts. They make noise, not music."""
@@ -196,7 +199,25 @@ def load_model(
 
             return load(ensure_tiny(name=name), runtime_dir=None, **settings)
     folder = find_folder(name_or_path, runtime_dir=runtime_dir)
-    return load(folder, runtime_dir=runtime_dir, **settings)
+    model = load(folder, runtime_dir=runtime_dir, **settings)
+    _check_name(folder, model)
+    return model
+
+
+def _check_name(folder: Path, model: SongModel) -> None:
+    """Say so if a checkpoint's folder has the name of another version; the tensors decide, not the name."""
+    entry = find_entry(folder.name)
+    if entry is None:
+        return
+    version = model.text_rules.version
+    if entry.version != version:
+        logger.warning(
+            "%s is called after a %s model, but its tensors are those of %s; it is run as %s",
+            folder,
+            entry.version,
+            version,
+            version,
+        )
 
 
 def _entry(tree: Mapping[str, Any]) -> CatalogEntry:

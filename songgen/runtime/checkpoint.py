@@ -7,6 +7,8 @@ misshapen tensor is an error that lists names. Pickled files are opened with `we
 from __future__ import annotations
 
 import pickle
+import re
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +22,20 @@ Module = TypeVar("Module", bound=nn.Module)
 
 LFS_HEADER = b"version https://git-lfs"
 NAMES_SHOWN = 8
+
+UNPICKLE_ERRORS = (
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+"""What torch.load throws at files that are cut off, damaged or something else (tried with thousands)."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -39,9 +55,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: a Git-LFS pointer, not the weights; fetch the file itself")
     if not head:
         raise ValueError(f"{path}: an empty file")
+    if path.suffix != ".safetensors":
+        return _flat(unpickle(path, mmap=True), path)
     try:
-        return load_file(path) if path.suffix == ".safetensors" else _flat(_unpickle(path), path)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
+        return load_file(path)
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
 
 
@@ -49,22 +67,36 @@ def read_tensor(path: Path) -> Tensor:
     """The one tensor that a PyTorch pickle holds. Raises as `read_tensors`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: cannot be read as a tensor (cut off?): {error}") from error
+    content = unpickle(path, what="a tensor")
     if not isinstance(content, Tensor):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not a tensor")
     return content
 
 
-def _unpickle(path: Path) -> object:
+def unpickle(path: Path, *, what: str = "weights", mmap: bool = False) -> object:
+    """What a PyTorch pickle holds, opened with `weights_only=True`.
+
+    Args:
+        what: named in errors.
+        mmap: map the file instead of reading it, where its format allows.
+
+    Raises:
+        ValueError: it is cut off or damaged, or holds more than tensors.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except UNPICKLE_ERRORS as error:
+        if mmap and "mmap" in str(error):  # the format of old PyTorch releases
+            return unpickle(path, what=what)
+        raise ValueError(f"{path}: cannot be read as {what} (cut off?): {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be opened, in a line; not PyTorch's advice to run what is in it."""
+    if "weights_only" in str(error):
+        found = re.search(r"\bGLOBAL (\S+)", str(error))
+        return f"it holds more than tensors: {found[1]}" if found else "it is no PyTorch file of tensors"
+    return f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
 
 
 def _flat(content: object, path: Path) -> dict[str, Tensor]:

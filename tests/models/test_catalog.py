@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -168,3 +169,15 @@ def test_load_model_hands_folder_and_settings_on(
         "runtime_dir": None, "device": "cpu", "dtype": "fp32", "memory": "low", "batch": 3,
         "attention": "sdpa", "threads": 2,
     }  # fmt: skip
+
+
+def test_a_name_that_does_not_fit_the_tensors_is_said(
+    here: Path, tiny_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A renamed checkpoint runs as what its tensors are, not as what it is called; the name is checked."""
+    for name in ("songgeneration_base", "songgeneration_v2_large", "mine"):
+        shutil.copytree(tiny_folder, here / name)
+        model = catalog.load_model(here / name, device="cpu")
+        assert model.text_rules.version == "v2"
+    (said,) = [record.getMessage() for record in caplog.records if "called after" in record.getMessage()]
+    assert "songgeneration_base is called after a v1 model, but its tensors are those of v2" in said

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from songgen.runtime.checkpoint import unpickle
 
 ANY_TYPE = "Auto"
 CHINESE, ENGLISH = "zh", "en"
@@ -127,12 +127,13 @@ def load_library(path: Path) -> PromptLibrary:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return PromptLibrary(_from_names(load_file(path), path), path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"{path}: cannot be read as a prompt library: {error}") from error
+    if path.suffix == ".safetensors":
+        try:
+            tensors = load_file(path)
+        except (RuntimeError, OSError, SafetensorError) as error:
+            raise ValueError(f"{path}: cannot be read as a prompt library: {error}") from error
+        return PromptLibrary(_from_names(tensors, path), path)
+    content = unpickle(path, what="a prompt library")
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not a table of prompts by type")
     table = {str(kind): _languages(languages, path) for kind, languages in content.items()}

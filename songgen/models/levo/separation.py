@@ -11,7 +11,6 @@ import ast
 import fractions
 import inspect
 import itertools
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from songgen.runtime.checkpoint import build, load_strictly, read_tensors
+from songgen.runtime.checkpoint import UNPICKLE_ERRORS, build, load_strictly, read_tensors, unpickle
 
 SHIFT_SECONDS = 0.5
 CHUNK_OVERLAP = 0.25
@@ -318,7 +317,7 @@ def _read_package(path: Path) -> dict[str, Any] | None:
         return None
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError):
+    except UNPICKLE_ERRORS:
         return None  # not a zip archive: the plain road says what is wrong with it
     networks = [name for name in names if name.endswith(".HTDemucs")]
     others = sorted(set(names) - set(networks) - {"fractions.Fraction"})
@@ -326,10 +325,7 @@ def _read_package(path: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path}: refused, as it holds more than weights: {', '.join(others)}")
     allowed: list[Any] = [(_NetworkClass, name) for name in networks]
     with torch.serialization.safe_globals([*allowed, fractions.Fraction]):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{path}: cannot be read as weights: {error}") from error
+        content = unpickle(path)
     if not isinstance(content, dict) or "klass" not in content:
         return None
     if not isinstance(content.get("state"), dict) or not isinstance(content.get("kwargs"), dict):
