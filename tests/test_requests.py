@@ -38,6 +38,7 @@ def test_all_keys_reach_the_request(tmp_path: Path) -> None:
     line = song(
         descriptions="pop",
         generate_type="separate",
+        stems="separator",
         seed=2**63 - 1,
         num_samples=3,
         temperature=1,
@@ -53,6 +54,7 @@ def test_all_keys_reach_the_request(tmp_path: Path) -> None:
         "[verse] la.",
         "pop",
         "separate",
+        "separator",
         2**63 - 1,
         3,
         1.0,
@@ -107,7 +109,8 @@ BAD_VALUES = [
     ({"num_samples": 1001}, "num_samples is 1001: it must be"),
     ({"temperature": -0.1}, "temperature is -0.1: it must be a number from 0 up"),
     ({"temperature": "hot"}, 'temperature is "hot": it must be a number'),
-    ({"top_k": -1}, "top_k is -1: it must be a whole number from 0 up"),
+    ({"top_k": -1}, "top_k is -1: it must be a whole number from 0 to 2147483647"),
+    ({"top_k": 2**63}, "it must be a whole number from 0 to 2147483647"),  # did not fit a tensor
     ({"top_k": 2.5}, "top_k is 2.5: it must be a whole number"),
     ({"top_p": 1.1}, "top_p is 1.1: it must be a number from 0 to 1"),
     ({"cfg_coef": "1.5"}, 'cfg_coef is "1.5": it must be a finite number'),

@@ -263,7 +263,7 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     for text in (
         "model=null",
         "sampling=upstream",
-        "sampling.temperature=0.8",
+        "sampling.temperature=null",
         "resume=true",
         "130 interrupted",
     ):
