@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from songgen.audio import FORMATS
+from songgen.request_keys import MAX_TOP_K
 
 NULL_WORDS = ("null", "none", "")
 DEVICE_PATTERN = r"auto|cpu|mps|cuda(:\d+)?"
@@ -181,7 +182,9 @@ KEYS: dict[str, Key] = {
         null="the folder's, or a random one",
     ),
     "sampling.temperature": Key(NOT_NEGATIVE, "0 = the most likely token", null=OWN_SAMPLING),
-    "sampling.top_k": Key(whole(0), "choose among the k most likely tokens; 0 = all", null=OWN_SAMPLING),
+    "sampling.top_k": Key(
+        whole(0, MAX_TOP_K), "choose among the k most likely tokens; 0 = all", null=OWN_SAMPLING
+    ),
     "sampling.top_p": Key(FRACTION, "nucleus sampling; 0 = off, else wins over top_k", null=OWN_SAMPLING),
     "sampling.cfg_coef": Key(number("a number", lambda value: True), "guidance; 1 = none", null=OWN_SAMPLING),
     "sampling.penalty": Key(

@@ -34,6 +34,7 @@ STEMS: dict[GenerateType, tuple[Stem, ...]] = {
 
 MAX_SEED = 2**63 - 1
 MAX_SAMPLES = 1000
+MAX_TOP_K = 2**31 - 1
 
 ALIASES = {"id": "idx", "lyrics": "gt_lyric", "style": "descriptions", "tags": "descriptions"}
 ALLOWED = {
@@ -45,7 +46,7 @@ ALLOWED = {
     "seed": f"a whole number from 0 to {MAX_SEED} (2**63 - 1)",
     "num_samples": f"a whole number from 1 to {MAX_SAMPLES}",
     "temperature": "a number from 0 up (0 = greedy)",
-    "top_k": "a whole number from 0 up (0 = all)",
+    "top_k": f"a whole number from 0 to {MAX_TOP_K} (0 = all)",
     "top_p": "a number from 0 to 1 (0 = not used)",
     "cfg_coef": "a finite number",
     "max_seconds": "a number greater than 0",
@@ -87,7 +88,7 @@ class _Values(BaseModel):
     seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED)] | None = None
     num_samples: Annotated[StrictInt, Field(ge=1, le=MAX_SAMPLES)] | None = None
     temperature: Annotated[StrictFloat, Field(ge=0)] | None = None
-    top_k: Annotated[StrictInt, Field(ge=0)] | None = None
+    top_k: Annotated[StrictInt, Field(ge=0, le=MAX_TOP_K)] | None = None
     top_p: Annotated[StrictFloat, Field(ge=0, le=1)] | None = None
     cfg_coef: StrictFloat | None = None
     max_seconds: Annotated[StrictFloat, Field(gt=0)] | None = None

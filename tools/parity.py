@@ -16,16 +16,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from parity_cases import RUNNERS, Case, Check
+from parity_cases import RUNNERS, Case, Check, left_out
 
 
 def run_case(case_dir: Path, *, tokenizer: Path | None = None) -> list[Check]:
-    """Run one case folder. Raises FileNotFoundError or ValueError if it is not a case that songgen knows."""
+    """Run one case folder; what is recorded in it and was not compared fails.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not a case that songgen knows.
+    """
     case = Case(case_dir, tokenizer=tokenizer)
     if case.kind not in RUNNERS:
         raise ValueError(f"{case_dir}: unknown kind {case.kind!r}; known kinds: {', '.join(sorted(RUNNERS))}")
     with torch.inference_mode():
-        return list(RUNNERS[case.kind](case))
+        checks = list(RUNNERS[case.kind](case))
+    return [*checks, *left_out(case, checks)]
+
+
+def reason_of(error: Exception) -> str:
+    """Why a case could not be run, for one line."""
+    if isinstance(error, KeyError):
+        return f"case.json lacks {error}"
+    is_told = isinstance(error, (FileNotFoundError, ValueError))
+    return str(error) if is_told else f"{type(error).__name__}: {error}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for case_dir in args.case_dirs:
         try:
             checks = run_case(case_dir, tokenizer=args.tokenizer)
-        except (FileNotFoundError, ValueError) as error:
-            print(f"== {case_dir}: cannot run: {error}")
+        except Exception as error:  # the other cases are still run
+            print(f"== {case_dir}: cannot run: {reason_of(error)}")
             status = 2
             continue
         bad = [check for check in checks if not check.ok]

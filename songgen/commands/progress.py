@@ -45,10 +45,16 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._stream.isatty():
-            width = shutil.get_terminal_size().columns  # tqdm shows nothing where a terminal says 0
+            size = shutil.get_terminal_size()  # tqdm shows nothing where a terminal says 0
             for row, stage in enumerate(self._stages):
                 bar = tqdm(
-                    total=self.total, desc=stage, file=self._stream, position=row, bar_format=BAR, ncols=width
+                    total=self.total,
+                    desc=stage,
+                    file=self._stream,
+                    position=row,
+                    bar_format=BAR,
+                    ncols=size.columns,
+                    nrows=size.lines,
                 )
                 self._bars[stage] = self._open.enter_context(bar)
         return self

@@ -197,6 +197,8 @@ def load_model(
         if _plain(str(name_or_path)) == _plain(name):
             from songgen.models.levo.tiny import ensure_tiny
 
+            if runtime_dir is not None:
+                logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, name)
             return load(ensure_tiny(name=name), runtime_dir=None, **settings)
     folder = find_folder(name_or_path, runtime_dir=runtime_dir)
     model = load(folder, runtime_dir=runtime_dir, **settings)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 from typing import Any
+
+import pytest
 
 from songgen.commands.progress import Progress
 
@@ -56,3 +60,16 @@ def test_bars_end_full_whatever_was_reported() -> None:
         }  # fmt: skip
     assert "compose" in out.getvalue() and "songs" in out.getvalue()
     assert "[2/3] b: failed: ValueError: no" in out.getvalue()  # at once, not only in the summary
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_bars_show_on_a_terminal_that_does_not_know_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run -t` and `script` give 0 rows and 0 columns; three empty lines were all that was seen."""
+    master, slave = os.openpty()
+    with open(slave, "w", encoding="utf-8") as out, open(master, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", out)
+        with Progress(2, ("compose", "render"), out) as progress:
+            progress.end("a", record())
+        out.flush()
+        seen = screen.read(1 << 16).decode()
+    assert "compose" in seen and "songs" in seen

@@ -171,6 +171,15 @@ def test_load_model_hands_folder_and_settings_on(
     }  # fmt: skip
 
 
+def test_a_runtime_folder_for_a_built_in_model_is_said_to_do_nothing(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An option that has no effect is warned about; a folder that was not even there went unnoticed."""
+    monkeypatch.setattr("songgen.models.levo.tiny.ensure_tiny", lambda name: tiny_folder)
+    catalog.load_model("tiny", runtime_dir=Path("nowhere"), device="cpu")
+    assert "runtime_dir=nowhere has no effect: tiny has files of its own" in caplog.text
+
+
 def test_a_name_that_does_not_fit_the_tensors_is_said(
     here: Path, tiny_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from parity_cases import codec, encode, end_to_end, fast_codec, fast_end_to_end, fast_lm, lm, tokenization
-from parity_cases.case import Case, Check
+from parity_cases.case import Case, Check, left_out
 
 Runner = Callable[[Case], Iterator[Check]]
 RUNNERS: dict[str, Runner] = {
@@ -31,4 +31,4 @@ RUNNERS: dict[str, Runner] = {
     "vae": codec.run_vae,
 }
 
-__all__ = ["RUNNERS", "Case", "Check", "Runner"]
+__all__ = ["RUNNERS", "Case", "Check", "Runner", "left_out"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,24 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+
+class Tensors(dict[str, Tensor]):
+    """Tensors by name; asking for one that a case does not hold is an error that names it."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        super().__init__(tensors)
+        self.prefix = prefix
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ValueError(f"the case holds no tensor {self.prefix}{name}")
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+    """The tensors below a prefix, without it."""
+    start = prefix + "."
+    found = {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
+    return Tensors(found, getattr(tensors, "prefix", "") + start)
 
 
 class Case:
@@ -44,32 +62,39 @@ class Case:
         subs: Mapping[str, Mapping[str, Any]] = self.meta.get("sub", {})
         return subs
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str) -> Tensors:
         """All tensors of `<name>.safetensors`. 16-bit floats are storage only: returned as float32."""
         path = self.folder / f"{name}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: missing")
         tensors = load_file(path)
-        return {
+        full = {
             key: value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
             for key, value in tensors.items()
         }
+        return Tensors(full, f"{name}: ")
 
     @cached_property
-    def inputs(self) -> dict[str, Tensor]:
+    def inputs(self) -> Tensors:
         """Tensors of inputs.safetensors."""
         return self.tensors("inputs")
 
     @cached_property
-    def expected(self) -> dict[str, Tensor]:
+    def expected(self) -> Tensors:
         """Tensors of expected.safetensors."""
         return self.tensors("expected")
 
-    def expected_of(self, sub: str) -> dict[str, Tensor]:
+    def inputs_of(self, sub: str) -> Tensors:
+        """The inputs of one sub-case, by name without the prefix; some have those of another one."""
+        return under(self.inputs, self.subs[sub].get("same_inputs_as", sub))
+
+    def setting(self, sub: str, name: str, default: Any) -> Any:
+        """A number of a sub-case: its own, else the whole case's, else the published one."""
+        return self.subs[sub].get(name, self.meta.get(name, default))
+
+    def expected_of(self, sub: str) -> Tensors:
         """The recorded tensors of one sub-case, by name without the prefix."""
-        return {
-            key[len(sub) + 1 :]: value for key, value in self.expected.items() if key.startswith(sub + ".")
-        }
+        return under(self.expected, sub)
 
 
 @dataclass(frozen=True)
@@ -112,7 +137,7 @@ def compare(name: str, got: Tensor, expected: Tensor, tolerance: float | None = 
         unequal = int((got != expected).sum())
         return Check(name, unequal, unequal / max(1, expected.numel()), None, unequal == 0)
     finite = expected.isfinite()
-    if not torch.equal(got.isfinite(), finite):
+    if not torch.equal(got.isfinite(), finite) or not torch.equal(got.isposinf(), expected.isposinf()):
         return Check(name, float("inf"), float("inf"), tolerance, False, "infinities in other places")
     difference = (got.double() - expected.double())[finite].abs()
     max_abs = float(difference.max()) if difference.numel() else 0.0
@@ -152,3 +177,41 @@ def pick(tensor: Tensor, suffix: str, dim: int = -1, dense_length: int = DENSE_L
         "dense": slice(count, count + dense_length),
     }
     return tensor.movedim(dim, 0)[slices[match[1]]].movedim(0, dim)
+
+
+def pick_like(tensor: Tensor, suffix: str, expected: Tensor, dim: int = -1) -> Tensor:
+    """What a case keeps of a tensor, on the axis that gives the recorded shape: `dim`, the last, or another.
+
+    Pieces of `_dense_N` are as long as the recorded one.
+    """
+    if not suffix or tensor.ndim != expected.ndim:
+        return tensor
+    axes = [dim, -1, *range(tensor.ndim)]
+    picked = [pick(tensor, suffix, axis, dense_length=expected.shape[axis]) for axis in axes]
+    return next((piece for piece in picked if piece.shape == expected.shape), picked[0])
+
+
+INFORMATION = re.compile(r"(.*\.)?(cos_margin|margin_\w+)")
+"""Recorded for the reader, not compared."""
+NOT_COMPARED = {
+    "sampling": re.compile(r"(logits|history|ignore)\..*"),
+    "fast_sampling": re.compile(r"(logits|history|banned|q|companion_probs)\..*"),
+    "fast_greedy": re.compile(r".*\.(companion_out|out|tokens)"),
+    "fast_e2e": re.compile(r".*\.(lm|codec)_prompt_codes"),
+}
+"""By kind: inputs among the expected tensors, and what the fast variant's runners leave out on purpose."""
+
+
+def failed(name: str, note: str, tolerance: float | None = None) -> Check:
+    """A check of what could not be compared."""
+    return Check(name, float("inf"), float("inf"), tolerance, False, note)
+
+
+def left_out(case: Case, checks: Iterable[Check]) -> Iterator[Check]:
+    """A failing check for each recorded tensor that none of the checks is named after."""
+    if not (case.folder / "expected.safetensors").is_file():
+        return
+    compared, exempt = {check.name for check in checks}, NOT_COMPARED.get(case.kind, INFORMATION)
+    for name in case.expected:
+        if name not in compared and not INFORMATION.fullmatch(name) and not exempt.fullmatch(name):
+            yield failed(name, "recorded, but not computed here")

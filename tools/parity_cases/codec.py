@@ -9,12 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from parity_cases.case import Case, Check, compare, pick, split_pick
-from songgen.models.levo.codec import CodecConfig, FlowWindow, LevoCodec, ignored_shapes, track_codes
+from parity_cases.case import INFORMATION, Case, Check, compare, failed, pick_like, split_pick, under
+from songgen.models.levo.codec import (
+    GUIDANCE,
+    SOLVER_STEPS,
+    CodecConfig,
+    FlowWindow,
+    LevoCodec,
+    ignored_shapes,
+    track_codes,
+)
 from songgen.models.levo.windows import CodecPrompt, Stream, WindowDone, decode_streams
 from songgen.nn.flow_estimator import EstimatorConfig, FlowEstimator, sinusoids
 from songgen.nn.flow_matching import LatentStats, solve_euler
-from songgen.nn.oobleck import OobleckConfig, OobleckVAE
+from songgen.nn.oobleck import CHUNK_FRAMES, CHUNK_OVERLAP, OobleckConfig, OobleckVAE
 from songgen.nn.rvq import ResidualVQ
 from songgen.nn.weight_norm import fuse_weight_norm_
 
@@ -22,19 +30,12 @@ RVQ_TOLERANCE = 2e-5
 VAE_TOLERANCE = 2e-5
 FLOW_TOLERANCE = 1e-5
 SOUND_TOLERANCE = 2e-5
-INFORMATION = {"cos_margin"}
-"""Recorded for the reader, not compared."""
 CHUNKED = re.compile(r"(chunked|whole)(\d+)(?:_ov(\d+)_cs(\d+))?")
-PLAIN_CHUNK = (128, 32)
+PLAIN_CHUNK = (CHUNK_FRAMES, CHUNK_OVERLAP)
+VAE_OPTIONS = {"chunked": True, "chunk_size": CHUNK_FRAMES, "overlap": CHUNK_OVERLAP}
+"""The published ones, of code2sound cases that say nothing else."""
 CHUNKED_STEP, CHUNKED_STEP_ABOVE = 7, 224
 """Decodes of more than 224 latents are recorded as every 7th sample."""
-
-
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors below a prefix, without it."""
-    return {
-        name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + ".")
-    }
 
 
 def check_all(
@@ -43,14 +44,13 @@ def check_all(
     """Compare every recorded tensor with the one of its name; a recorded name that nobody computed fails."""
     for name, tensor in expected.items():
         whole, suffix = (name, "") if name in got else split_pick(name)
-        if whole.rpartition(".")[2] in INFORMATION:
+        if INFORMATION.fullmatch(whole):
             continue
         if whole not in got:
-            yield Check(f"{prefix}.{name}", float("inf"), float("inf"), tolerance, False, "not computed here")
+            yield failed(f"{prefix}.{name}", "not computed here", tolerance)
             continue
         limit = tolerance if tensor.is_floating_point() else None
-        picked = pick(got[whole], suffix, dim, dense_length=tensor.shape[dim])
-        yield compare(f"{prefix}.{name}", picked, tensor, limit)
+        yield compare(f"{prefix}.{name}", pick_like(got[whole], suffix, tensor, dim), tensor, limit)
 
 
 def load(module: nn.Module, weights: Mapping[str, Tensor], ignored: Iterable[str] = ()) -> None:
@@ -97,13 +97,12 @@ def run_rvq(case: Case) -> Iterator[Check]:
         rows, codebook_dim = state["quantizers.0.codebook.weight"].shape
         quantizer = ResidualVQ(state["quantizers.0.out_proj.weight_v"].shape[0], rows, codebook_dim)
         load(quantizer, state, ["quantizers.0.stale_counter"])
-        codes = quantizer.encode(inputs["z"])
-        got = {
-            "latents": quantizer.project(inputs["z"]),
-            "encoded": codes,
-            "quantized": quantizer.from_codes(codes),
-            "from_codes": quantizer.from_codes(inputs["codes"]),
-        }
+        got: dict[str, Tensor] = {}
+        if "z" in inputs:
+            got |= {"latents": quantizer.project(inputs["z"]), "encoded": quantizer.encode(inputs["z"])}
+            got["quantized"] = quantizer.from_codes(got["encoded"])
+        if "codes" in inputs:
+            got["from_codes"] = quantizer.from_codes(inputs["codes"])
         yield from check_all(prefix, got, expected, RVQ_TOLERANCE)
 
 
@@ -134,16 +133,16 @@ def run_vae(case: Case) -> Iterator[Check]:
     weights = case.tensors("weights")
     for prefix in groups(case.expected, 1):
         vae = load_vae(case, f"{prefix}.json", under(weights, prefix))
-        inputs, expected, got = under(case.inputs, prefix), under(case.expected, prefix), {}
-        for name in expected:
+        inputs, expected = under(case.inputs, prefix), under(case.expected, prefix)
+        got: dict[str, Tensor] = {}
+        for name, recorded in expected.items():
             whole, suffix = split_pick(name)
             tensor = vae_tensor(vae, whole, inputs)
             if tensor is None:
                 continue
-            match = CHUNKED.fullmatch(whole)
-            if not suffix and match and int(match[2]) > CHUNKED_STEP_ABOVE:
-                tensor = tensor[..., ::CHUNKED_STEP]
-            got[whole] = tensor
+            match = CHUNKED.fullmatch(name)
+            is_thinned = match and int(match[2]) > CHUNKED_STEP_ABOVE and tensor.shape != recorded.shape
+            got[name] = tensor[..., ::CHUNKED_STEP] if is_thinned else pick_like(tensor, suffix, recorded)
         yield from check_all(prefix, got, expected, VAE_TOLERANCE)
 
 
@@ -190,17 +189,17 @@ def record_inputs(
     return calls, estimator.register_forward_pre_hook(keep)
 
 
-def solver_tensors(
-    codec: LevoCodec, sub: Mapping[str, float], inputs: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def solver_tensors(codec: LevoCodec, case: Case, sub: str) -> dict[str, Tensor]:
     """One solve of a cfm case: `times`, `step<i>_input`, `step<i>_v`, `last_input_x`, `out`."""
+    inputs = case.inputs_of(sub)
     noise, context = inputs["noise"], inputs["incontext"]
-    is_context = (torch.arange(noise.shape[1]) < sub["incontext_length"])[None, :, None].expand(
+    is_context = (torch.arange(noise.shape[1]) < case.subs[sub]["incontext_length"])[None, :, None].expand(
         len(noise), -1, 1
     )
     calls, handle = record_inputs(codec.estimator)
-    velocity = codec.velocity(inputs["mu"], context, is_context, sub["guidance"])
-    got = {"out": solve_euler(velocity, noise, context, is_context, steps=int(sub["steps"]))}
+    velocity = codec.velocity(inputs["mu"], context, is_context, case.setting(sub, "guidance", GUIDANCE))
+    steps = int(case.setting(sub, "steps", SOLVER_STEPS))
+    got = {"out": solve_euler(velocity, noise, context, is_context, steps=steps)}
     handle.remove()
     got["times"] = torch.stack([times for _, times in calls])
     got["last_input_x"] = calls[-1][0][..., -codec.config.latent_dim :]
@@ -210,18 +209,31 @@ def solver_tensors(
     return got
 
 
-def codes_tensors(
-    codec: LevoCodec, sub: Mapping[str, float], inputs: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """One window of a cfm case from codes: `latents` and the statistics afterwards."""
+def codes_tensors(codec: LevoCodec, case: Case, sub: str) -> dict[str, Tensor]:
+    """One window of a cfm case from codes: `latents` and the statistics afterwards.
+
+    Raises:
+        ValueError: the case marks frames in a way that the published decoding never does.
+    """
+    inputs, meta = case.inputs_of(sub), case.subs[sub]
+    frames = inputs["noise"].shape[1]
+    if (meta.get("scenario", "other_seg"), meta.get("latent_length", frames)) != ("other_seg", frames):
+        raise ValueError(
+            f"{sub}: scenario {meta.get('scenario')!r} with latent_length {meta.get('latent_length')}; "
+            f"only 'other_seg' with {frames} is known"
+        )
     stats = codec.normfeat.value
     given = under(inputs, "normfeat")
     stats = LatentStats(*(given.get(name, getattr(stats, name)) for name in ("counts", "sum_x", "sum_x2")))
     tracks = [inputs[name] for name in ("codes_vocal", "codes_bgm", "codes") if name in inputs]
     noise, context = inputs["noise"], torch.zeros_like(inputs["noise"])
     context[:, : inputs["true_latents"].shape[1]] = inputs["true_latents"]
-    window = FlowWindow(torch.cat(tracks, 1)[0], noise[0], context[0], int(sub["incontext_length"]), stats)
-    latents, after = codec.draw_latents([window], steps=int(sub["steps"]), guidance=sub["guidance"])
+    window = FlowWindow(torch.cat(tracks, 1)[0], noise[0], context[0], int(meta["incontext_length"]), stats)
+    latents, after = codec.draw_latents(
+        [window],
+        steps=int(case.setting(sub, "steps", SOLVER_STEPS)),
+        guidance=case.setting(sub, "guidance", GUIDANCE),
+    )
     return {
         "latents": latents.transpose(1, 2),
         "after.counts": after[0].counts,
@@ -233,10 +245,23 @@ def codes_tensors(
 def run_cfm(case: Case) -> Iterator[Check]:
     """The solver on given features, and whole windows from codes: `<sub>.<tensor>`."""
     codec = load_codec(case, case.tensors("weights"))
-    for name, sub in case.subs.items():
-        inputs = under(case.inputs, name)
-        compute = solver_tensors if "mu" in inputs else codes_tensors
-        yield from check_all(name, compute(codec, sub, inputs), under(case.expected, name), FLOW_TOLERANCE)
+    for name in case.subs:
+        compute = solver_tensors if "mu" in case.inputs_of(name) else codes_tensors
+        yield from check_all(name, compute(codec, case, name), case.expected_of(name), FLOW_TOLERANCE)
+
+
+def vae_chunk(case: Case, sub: str) -> int | None:
+    """Frames that a case's VAE decodes at once, None for all.
+
+    Raises:
+        ValueError: an option that nothing here stands for.
+    """
+    options = {name: case.setting(sub, name, value) for name, value in VAE_OPTIONS.items()}
+    options |= case.setting(sub, "vae_kwargs", {})
+    unknown = sorted(set(options) - set(VAE_OPTIONS))
+    if unknown or options["overlap"] != CHUNK_OVERLAP:
+        raise ValueError(f"{sub}: VAE options {options}; known are {VAE_OPTIONS}, of the same overlap")
+    return int(options["chunk_size"]) if options["chunked"] else None
 
 
 def decode_case(
@@ -249,21 +274,19 @@ def decode_case(
     prompt: CodecPrompt | None = None,
 ) -> dict[str, Tensor]:
     """Decode one sub-case with its recorded noise: `wav` and `latents.<window>`."""
-    meta = case.subs[sub]
-    noise = under(case.inputs, f"{meta.get('same_inputs_as', sub)}.noise")
+    noise = under(case.inputs_of(sub), "noise")
     got: dict[str, Tensor] = {}
 
     def keep(done: WindowDone) -> None:
         got[f"latents.{done.window}"] = done.latents_ZT[None]
 
-    kwargs = meta.get("vae_kwargs", case.meta)
     ((_, got["wav"]),) = decode_streams(
         codec,
         vae,
         [Stream(codes_KT, lambda window: noise[str(window)][0], prompt)],
-        steps=case.meta.get("steps", 10),
-        guidance=case.meta.get("guidance", 1.5),
-        chunk=kwargs.get("chunk_size", 128) if kwargs.get("chunked", True) else None,
+        steps=case.setting(sub, "steps", SOLVER_STEPS),
+        guidance=case.setting(sub, "guidance", GUIDANCE),
+        chunk=vae_chunk(case, sub),
         on_window=keep,
     )
     return got
@@ -274,7 +297,6 @@ def run_code2sound(case: Case) -> Iterator[Check]:
     codec = load_codec(case, case.tensors("weights"))
     vae = load_vae(case, "vae_config.json", case.tensors("vae_weights"))
     for name, sub in case.subs.items():
-        tokens_KT = case.inputs[f"{sub.get('same_inputs_as', name)}.tokens"][0]
-        codes_KT = track_codes(tokens_KT, sub.get("gen_type", "mixed"))
+        codes_KT = track_codes(case.inputs_of(name)["tokens"][0], sub.get("gen_type", "mixed"))
         got = decode_case(codec, vae, case, name, codes_KT=codes_KT)
-        yield from check_all(name, got, under(case.expected, name), SOUND_TOLERANCE)
+        yield from check_all(name, got, case.expected_of(name), SOUND_TOLERANCE)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from parity_cases.case import Case, Check, compare
 from parity_cases.codec import check_all
-from parity_cases.lm import Model
+from parity_cases.lm import Model, with_frames
 from songgen.models.levo.checkpoint import LanguageModelFiles
 from songgen.models.levo.conditions import LevoConditions, StylePrompt
 from songgen.models.levo.config import LevoConfig, read_config
@@ -78,12 +78,11 @@ def run_fast_greedy(case: Case) -> Iterator[Check]:
         model, expected = load_fast(case.folder, extra), dict(case.expected_of(name))
         sampling = replace(model.config.sampling, temperature=1.0, top_k=1)
         conditions = conditions_of(model, sub, case.inputs.get(f"{name}.prompt"))
-        config = replace(model.config, max_seconds=(sub["max_tokens"]) / model.config.frame_rate)
-        got = greedy_song(replace(model, config=config), conditions, sampling)
+        got = greedy_song(with_frames(model, sub["max_tokens"]), conditions, sampling)
         is_sane = "tokens_if_roles_kept" not in expected
         if not is_sane:  # the published engine swaps rows here: songgen keeps their roles
             wanted = expected.pop("tokens_if_roles_kept")
-            last = [config.eos] if got["has_ended"] else []
+            last = [model.config.eos] if got["has_ended"] else []
             ours = torch.cat([got["tokens"][0, 0], torch.tensor(last, dtype=torch.int64)])
             yield compare(f"{name}.tokens_if_roles_kept", ours, wanted)
         for key, value in expected.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from parity_cases.case import Case, Check, compare
+from parity_cases.codec import check_all
 from songgen.models.levo.checkpoint import DESCRIPTION_TABLE, LM_PREFIX, build_lelm
 from songgen.models.levo.compose import LelmSlots, layout_of
 from songgen.models.levo.condition import TextConditioner
@@ -24,6 +25,7 @@ from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, kept
 
 LOGITS = 2e-5
 PROBABILITIES = 1e-5
+NO_HISTORY = ("none", "empty")
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,11 @@ def run_prefill(case: Case) -> Iterator[Check]:
     """Texts to ids to prefix to logits."""
     model = Model.load(case.folder, case.tensors("weights"))
     for name, sub in case.subs.items():
-        got = prefill_tensors(
-            model, dict(sub), case.inputs.get(f"{name}.prompt"), case.inputs[f"{name}.codes"][0]
-        )
-        yield compare(f"{name}.sequence", got["sequence"], case.inputs[f"{name}.sequence"])
-        for key, expected in case.expected_of(name).items():
-            yield compare(
-                f"{name}.{key}", got[key], expected, LOGITS if expected.is_floating_point() else None
-            )
+        inputs = case.inputs_of(name)
+        got = prefill_tensors(model, dict(sub), inputs.get("prompt"), inputs["codes"][0])
+        if "sequence" in inputs:
+            yield compare(f"{name}.sequence", got["sequence"], inputs["sequence"])
+        yield from check_all(name, got, case.expected_of(name), LOGITS)
 
 
 def prefill_tensors(
@@ -167,19 +166,31 @@ def run_greedy(case: Case) -> Iterator[Check]:
         if overlay not in models:
             models[overlay] = Model.load(case.folder, case.tensors("weights") | case.tensors(overlay))
         model, expected = models[overlay], case.expected_of(name)
-        conditions = model.conditions(dict(sub), case.inputs.get(f"{name}.prompt"))
+        if case.setting(name, "use_sampling", False):
+            raise ValueError(f"{name}: use_sampling; only greedy songs can be compared")
+        inputs = case.inputs_of(name)
+        prompt = inputs["prompt"] if sub.get("prompt") else inputs.get("prompt")
+        conditions = model.conditions(dict(sub), prompt)
         steps: list[Tensor] = []
         sampling = Sampling(
-            temperature=0, cfg_coef=case.meta.get("cfg_coef", 1.5), window=sub.get("record_window", 50)
+            temperature=0,
+            cfg_coef=case.setting(name, "cfg_coef", 1.5),
+            penalty=1.1 if case.setting(name, "record_tokens", True) else 1.0,
+            window=case.setting(name, "record_window", 50),
         )
+        model = with_frames(model, case.setting(name, "max_gen_len", model.config.max_frames))
         out_KT = model.decode(conditions, sampling, steps)
         tokens_KT, _ = trim(out_KT, model.config.eos)
+        recorded = expected.get("step_logits")
         got = {"out": out_KT[None], "tokens": tokens_KT[None]}
-        for key, value in expected.items():
-            if key == "step_logits":
-                yield compare(f"{name}.{key}", torch.stack(steps[: len(value)]), value, LOGITS)
-            else:
-                yield compare(f"{name}.{key}", got[key], value)
+        got["step_logits"] = torch.stack(steps if recorded is None else steps[: len(recorded)])
+        yield from check_all(name, got, expected, LOGITS)
+
+
+def with_frames(model: Model, frames: int) -> Model:
+    """The same model, writing songs of so many frames (half a frame more, lest the product is cut)."""
+    config = replace(model.config, max_seconds=(frames + 0.5) / model.config.frame_rate)
+    return replace(model, config=config)
 
 
 def run_sampling(case: Case) -> Iterator[Check]:
@@ -196,8 +207,8 @@ def run_sampling(case: Case) -> Iterator[Check]:
         )
         rows = SamplingRows.of([settings], logits.device)
         guided = guide(logits[:1], logits[1:], rows.cfg_coef)
-        history = tensors.get(f"history.{sub['history']}")
-        if history is not None and history.shape[-1] and settings.window:
+        if sub["history"] not in NO_HISTORY and settings.window:
+            history = tensors[f"history.{sub['history']}"]
             guided = penalize(guided, history[None, :, -settings.window :], rows.penalty)
         if sub["ignore"] is not None:
             guided[:, 0, tensors[f"ignore.{sub['ignore']}"]] = float("-inf")
@@ -205,6 +216,8 @@ def run_sampling(case: Case) -> Iterator[Check]:
         if sub["result"] == "argmax":
             uniforms = torch.zeros(guided.shape[:2], dtype=torch.float64)
             yield compare(name, choose(guided, uniforms, rows)[0], tensors[name])
+        elif sub["result"] != "probs":
+            raise ValueError(f"case {sub['id']}: result {sub['result']!r}; one of probs, argmax")
         else:
             yield compare(name, kept_probabilities(guided, rows)[0], tensors[name], PROBABILITIES)
 

@@ -43,8 +43,10 @@ def track_codes(tokens_KT: Tensor, stem: Stem) -> Tensor:
         tokens_KT: mixed, vocal, bgm, which give two tracks (vocal, bgm); or mixed alone, which is one track.
 
     Raises:
-        ValueError: another stem, or one that these tokens cannot give.
+        ValueError: another stem, or one that these tokens cannot give; another number of codebooks.
     """
+    if tokens_KT.shape[0] not in (1, 3):
+        raise ValueError(f"tokens of {tokens_KT.shape[0]} codebooks; there are 3 (mixed, vocal, bgm) or 1")
     if tokens_KT.shape[0] == 1:
         if stem != "mixed":
             raise ValueError(f"stem {stem!r} from tokens of the mixture alone; they give only mixed")

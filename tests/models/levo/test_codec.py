@@ -177,6 +177,13 @@ def test_tokens_of_the_mixture_alone_are_its_one_track() -> None:
         track_codes(tokens, "bgm")
 
 
+@pytest.mark.parametrize("num_codebooks", [2, 4])
+def test_tokens_of_another_number_of_codebooks(num_codebooks: int) -> None:
+    """`songgen render` made a song of the second and third of four rows, whatever they were."""
+    with pytest.raises(ValueError, match=f"tokens of {num_codebooks} codebooks; there are 3"):
+        track_codes(torch.zeros(num_codebooks, 2, dtype=torch.int64), "mixed")
+
+
 def test_unknown_stem() -> None:
     """`separate` is three stems, not one."""
     with pytest.raises(ValueError, match="stem 'separate'; one of mixed, vocal, bgm"):
