@@ -88,7 +88,7 @@ def groups(names: Iterable[str], depth: int) -> list[str]:
 def run_rvq(case: Case) -> Iterator[Check]:
     """Quantisers of any model: `<model>.<published name>.<tensor>`."""
     weights = case.tensors("weights")
-    for prefix in groups(case.expected, 2):
+    for prefix in groups(weights, 2):
         inputs, expected, state = (
             under(case.inputs, prefix),
             under(case.expected, prefix),
@@ -131,7 +131,7 @@ def vae_tensor(vae: OobleckVAE, name: str, inputs: Mapping[str, Tensor]) -> Tens
 def run_vae(case: Case) -> Iterator[Check]:
     """Autoencoders of any size: `<vae>.<tensor>`, described by `<vae>.json`."""
     weights = case.tensors("weights")
-    for prefix in groups(case.expected, 1):
+    for prefix in groups(weights, 1):
         vae = load_vae(case, f"{prefix}.json", under(weights, prefix))
         inputs, expected = under(case.inputs, prefix), under(case.expected, prefix)
         got: dict[str, Tensor] = {}
@@ -164,7 +164,7 @@ def run_estimator(case: Case) -> Iterator[Check]:
         block.register_forward_pre_hook(
             lambda _, args, index=index: hidden.__setitem__(f"hidden.{index}", args[0].clone())
         )
-    for sub in groups(case.expected, 1):
+    for sub in groups(case.inputs, 1):
         inputs = under(case.inputs, sub)
         modulation, embedded = estimator.adaln_single(inputs["time_step"])
         got = {

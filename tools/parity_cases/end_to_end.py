@@ -95,6 +95,8 @@ def run_end_to_end(case: Case) -> Iterator[Check]:
             raise ValueError(f"run {name}: version {recorded_version!r}, but the weights are of {version}")
         text = (case.folder / f"{name}.jsonl").read_text("utf-8")
         lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if len(lines) != len(run["items"]):
+            raise ValueError(f"run {name}: {len(lines)} lines, but {len(run['items'])} items are recorded")
         for line, item in zip(lines, run["items"], strict=True):
             yield from run_item(toolkit, line, item, kind)
 
