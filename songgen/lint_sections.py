@@ -115,7 +115,8 @@ def separators(document: Document) -> list[Edit]:
             elif ";" in found or WIDE_SEMICOLON in found:
                 why = f"{found!r} separates nothing here: the model would expect another section"
             else:
-                why = f"here is {found!r} where {right!r} belongs: other tokens than in the training text"
+                belongs = repr(right) if right else "nothing"
+                why = f"here is {found!r} where {belongs} belongs: other tokens than in the training text"
             edits.append(Edit("separator", "warning", start, end, right, why))
     return edits
 

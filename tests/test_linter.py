@@ -151,6 +151,12 @@ def test_pasted_lyrics_become_the_published_form() -> None:
     )
 
 
+def test_a_trailing_blank_is_said_in_words() -> None:
+    """The sentence was: here is ' ' where '' belongs."""
+    (finding,) = lint_lyrics("[verse] a. ", V2)
+    assert finding.message.startswith("here is ' ' where nothing belongs")
+
+
 def test_a_separator_before_an_unknown_tag_is_left() -> None:
     """Joining `[dance]` to the verse before it would hide that a section was meant."""
     text = "[verse] la. ; [dance] la."

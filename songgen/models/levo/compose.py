@@ -54,7 +54,7 @@ def task_of(job: Job, config: LevoConfig) -> Task[Job]:
         label=job,
         conditions=job.conditions,
         banned=job.conditions.banned,
-        num_frames=min(int(seconds * config.frame_rate), config.max_frames),
+        num_frames=min(max(1, int(seconds * config.frame_rate)), config.max_frames),
         sampling=job.sampling,
         seed=job.seed,
     )

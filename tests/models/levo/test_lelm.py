@@ -97,6 +97,12 @@ def test_a_draft_says_why_it_stopped(tiny: LevoModel, lelm: LeLM) -> None:
     assert int(draft.tokens.min()) >= 0 and int(draft.tokens.max()) < lelm.config.code_size
 
 
+def test_a_limit_under_one_frame_is_one_frame(tiny: LevoModel) -> None:
+    """A song of no frames threw in the middle of a batch, and its neighbours had to be composed again."""
+    ended = list(compose(tiny.parts.lelm.get(), jobs(tiny, 1, seconds=0.001), batch=2))
+    assert [draft.tokens.shape for draft in ended] == [(3, 1)]
+
+
 @pytest.mark.parametrize(("ends", "length"), [((7, 9, 8), 7), ((0, 5, 5), 0), ((None, None, 4), 4)])
 def test_the_first_end_of_any_row_cuts_all_rows(
     tiny: LevoModel, ends: tuple[int | None, ...], length: int
