@@ -61,8 +61,17 @@ def task_of(job: Job, config: LevoConfig) -> Task[Job]:
 
 
 def draft_of(decoded: Decoded[Job], config: LevoConfig) -> Draft:
-    """Undo the delays of a decoded song and cut it where it ends."""
+    """Undo the delays of a decoded song and cut it where it ends.
+
+    Raises:
+        ValueError: the logits were not finite.
+    """
     tokens_KT, has_ended = trim(from_sequence(decoded.columns, config.delays), config.eos)
+    if tokens_KT.numel() and int(tokens_KT.max()) > config.eos:  # no id was drawn: inverse CDF of NaN
+        raise ValueError(
+            "the language model computed numbers that are not finite: its weights are damaged, dtype is too "
+            "narrow (try bf16 or fp32), or temperature or cfg_coef is extreme"
+        )
     return Draft(
         job=decoded.label,
         tokens=tokens_KT,

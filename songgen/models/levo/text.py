@@ -145,6 +145,7 @@ def load_base_tokenizer(folder: Path) -> Tokenizer:
 
     Raises:
         FileNotFoundError: a file is missing.
+        ValueError: a file cannot be read.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -154,7 +155,10 @@ def load_base_tokenizer(folder: Path) -> Tokenizer:
             raise FileNotFoundError(
                 f"{file}: missing; the tokenizer folder must hold vocab.json and merges.txt"
             )
-    tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
+    except Exception as error:  # tokenizers throws nothing narrower
+        raise ValueError(f"{folder}: vocab.json and merges.txt cannot be read: {error}") from error
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PRE_TOKEN_PATTERN), "isolated"),

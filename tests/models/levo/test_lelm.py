@@ -118,6 +118,13 @@ def test_the_first_end_of_any_row_cuts_all_rows(
     assert draft.tokens.tolist() == torch.arange(3 * 12).reshape(3, 12)[:, :length].tolist()
 
 
+def test_numbers_that_are_not_finite_are_an_error_and_no_song(tiny: LevoModel) -> None:
+    """NaN logits drew no id at all, and the song was recorded as made."""
+    columns = to_sequence(torch.full((3, 12), tiny.config.special), tiny.config.delays, tiny.config.special)
+    with pytest.raises(ValueError, match="computed numbers that are not finite"):
+        draft_of(Decoded(next(jobs(tiny, 1)), columns, 12, 0.5), tiny.config)
+
+
 def test_prompt_rows_fill_cut_and_mark_missing_rows() -> None:
     config = published(next(entry for entry in entries() if entry.name == "songgeneration_base").sizes, 150)
     assert (fit_prompt(None, config) == config.special).all()

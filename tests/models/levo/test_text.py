@@ -148,3 +148,10 @@ def test_token_counts_are_those_of_the_conditions(tiny_folder: Path) -> None:
     pad = text.lyrics.pad_id
     assert text.count_lyrics("[verse] la la") == int((conditions.lyric_ids[0] != pad).sum())
     assert text.count_description("pop") == int((conditions.description_ids[0] != pad).sum())
+
+
+def test_a_damaged_vocabulary_is_named(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "vocab.json").write_text("{")
+    (tmp_path / "merges.txt").write_bytes((folder / "merges.txt").read_bytes())
+    with pytest.raises(ValueError, match=r"vocab\.json and merges\.txt cannot be read"):
+        load_base_tokenizer(tmp_path)
