@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "find what in the lyrics and descriptions will hurt, and mend it",
     "models": "list the models",
     "fetch": "download a published model",
+    "bench": "measure how fast a model runs here, also without its weights",
 }
 CANNOT_START, INTERRUPTED = 2, 130
 

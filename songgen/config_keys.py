@@ -33,13 +33,13 @@ class Key:
     null: str = ""
 
 
-def read_value(key: str, value: object, *, may_be_null: bool = True) -> Any:
+def read_value(key: str, value: object, *, may_be_null: bool = True, command: str = "generate") -> Any:
     """The checked value of a setting; None for null, where the setting has it and the caller too.
 
     Raises:
         ConfigError: the value is not allowed; the message says what is.
     """
-    setting = KEYS[key]
+    setting = keys_of(command)[key]
     null = setting.null if may_be_null else ""
     if null and (value is None or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)):
         return None
@@ -129,6 +129,15 @@ def number(allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[objec
     return read_number
 
 
+def wholes(value: object) -> tuple[int, ...]:
+    """Whole numbers of 1 or more with commas between, in the order given."""
+    words = str(value).replace(" ", "").strip("[]()").split(",")
+    try:
+        return tuple(dict.fromkeys(whole(1)(word) for word in words))
+    except ValueError:
+        raise ValueError("whole numbers, 1 or more, with commas between") from None
+
+
 def flag(value: object) -> bool:
     """True or false."""
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -210,3 +219,20 @@ KEYS: dict[str, Key] = {
     "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
     "verbose": Key(flag, "log more, with the traceback of each error"),
 }
+
+BENCH_KEYS: dict[str, Key] = {
+    "weights": Key(
+        choice("checkpoint", "random"), "random: of the published sizes, made in memory, no files needed"
+    ),
+    "seconds": Key(POSITIVE, "length of the songs that are measured"),
+    "batch": Key(wholes, "songs at once: one number, or several with commas to measure each"),
+    "baseline": Key(flag, "also time a plain eager loop of the same model, one song"),
+    "profile": Key(flag, "also write a Chrome trace of one step of the first batch to output.dir"),
+    "output.dir": Key(path, "folder that gets the trace"),
+}
+"""What `songgen bench` has besides, or means otherwise."""
+
+
+def keys_of(command: str) -> dict[str, Key]:
+    """The settings that a command may have."""
+    return {**KEYS, **BENCH_KEYS} if command == "bench" else KEYS

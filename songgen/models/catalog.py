@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -21,6 +21,7 @@ from songgen.models.levo.locate import is_checkpoint
 
 if TYPE_CHECKING:
     from songgen.models.base import SongModel  # needs torch: listing and fetching do not
+    from songgen.models.levo.bench import BenchModel
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +208,38 @@ def load_model(
     model = load(folder, runtime_dir=runtime_dir, **settings)
     _check_name(folder, model)
     return model
+
+
+def load_bench(
+    name_or_path: str,
+    *,
+    weights: Literal["checkpoint", "random"],
+    runtime_dir: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "auto",
+    kv_cache: str = "auto",
+    threads: int | str = "auto",
+) -> BenchModel:
+    """What `songgen bench` measures: a checkpoint, or random weights of a published model's sizes.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`; random weights of a name that has no sizes here.
+    """
+    from songgen.models.levo.bench_loading import bench_checkpoint, bench_random
+
+    settings: dict[str, Any] = {"attention": attention, "kv_cache": kv_cache, "threads": threads}
+    settings |= {"device": device, "dtype": dtype}
+    is_built_in = any(_plain(name_or_path) == _plain(name) for name in BUILT_IN)
+    if weights == "checkpoint" or is_built_in:
+        model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **settings)
+        return bench_checkpoint(model)
+    entry = find_entry(name_or_path)
+    if entry is None:
+        raise ValueError(explain_unknown(name_or_path))
+    if not entry.sizes:
+        raise ValueError(f"{entry.name}: weights=random needs its sizes, which the catalogue does not have")
+    return bench_random(entry.sizes, entry.max_seconds, **settings)
 
 
 def _check_name(folder: Path, model: SongModel) -> None:

@@ -173,15 +173,17 @@ class SlotDecoder(Generic[T_]):
         """
         self._running = [None] * len(self._running)
         self._state.stop_()
-        while True:
-            self._refill(tasks)
-            if not any(self._running):
-                return
-            if self._stop_early:
-                self._arrange()
+        while self.begin(tasks):
             for _ in range(CHECK_EVERY):
-                self._step()
+                self.step()
             yield from self._collect()
+
+    def begin(self, tasks: Iterator[Task[T_]]) -> bool:
+        """Fill the free slots and prepare for the next steps; False if no slot has a song."""
+        self._refill(tasks)
+        if self._stop_early and any(self._running):
+            self._arrange()
+        return any(self._running)
 
     def _refill(self, tasks: Iterator[Task[T_]]) -> None:
         """Give every free slot the next task."""
@@ -218,7 +220,7 @@ class SlotDecoder(Generic[T_]):
             run.column = column
             self._state.column_B[slot] = column
 
-    def _step(self) -> None:
+    def step(self) -> None:
         """Feed the last column of every slot and write the next one."""
         model, rows = self._model, self._state.rows
         running = [run for run in self._running if run]

@@ -112,7 +112,7 @@ class LevoModel:
         self.device, self.memory = str(device), plan.residency
         self._device, self._dtype = device, dtype
         self._attention = choose_attention(attention, device, dtype, is_int8=kv_cache == "int8")
-        self._compose_options = ComposeOptions(plan.batch, attention=self._attention, kv_cache=kv_cache)
+        self.compose_options = ComposeOptions(plan.batch, attention=self._attention, kv_cache=kv_cache)
         self._composer: Composer | None = None
         self._prompts = PromptEncoder(parts.prompt_networks.get, rows=PROMPT_ROWS[device.type])
 
@@ -137,7 +137,7 @@ class LevoModel:
     def summary(self) -> str:
         """One line on how this model runs."""
         dtype = str(self._dtype).removeprefix("torch.")
-        cache = ", 8-bit cache" if self._compose_options.kv_cache == "int8" else ""
+        cache = ", 8-bit cache" if self.compose_options.kv_cache == "int8" else ""
         return (
             f"{self.name} ({self.text.version}) on {self.device}, {dtype}, "
             f"attention={self._attention}{cache}; {self.plan.sentence()}"
@@ -203,7 +203,7 @@ class LevoModel:
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens for the jobs, several at once; drafts come in the order they end."""
         if self._composer is None or self._composer.is_busy:
-            self._composer = Composer(self.parts.lelm.get(), self._compose_options)
+            self._composer = Composer(self.parts.lelm.get(), self.compose_options)
         yield from self._composer.compose(jobs, report)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:

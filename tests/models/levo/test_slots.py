@@ -266,15 +266,14 @@ def test_a_step_is_a_function_of_its_tensors(small: Small) -> None:
         slots = LelmSlots(small.lelm, 2, ops=replace(TORCH_OPS, window_step=None))
         decoder: SlotDecoder[Job] = SlotDecoder(slots, layout_of(config), 2, device=CPU)
         tasks: Iterator[Any] = iter([task_of(small.job(song, 400), config) for song in (0, 1)])
-        decoder._refill(tasks)
-        decoder._arrange()
+        assert decoder.begin(tasks)
         return decoder
 
     with torch.no_grad():
         eager, taped = started(), started()
         for _ in range(CHECK_EVERY):
-            eager._step()
-        taped._step()
+            eager.step()
+        taped.step()
         with Tape() as tape:
             taped._advance()
         for _ in range(CHECK_EVERY - 2):
