@@ -37,6 +37,7 @@ class Loading:
     batch: int | None = None
     attention: str = "auto"
     threads: int | str = "auto"
+    gpu_memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -166,6 +166,10 @@ def load_model(
     batch: int | None = None,
     attention: str = "auto",
     threads: int | str = "auto",
+    gpu_memory: int | None = None,
+    max_seconds: float | None = None,
+    num_songs: int | None = None,
+    announce: Callable[[str], None] = lambda summary: None,
 ) -> SongModel:
     """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
 
@@ -178,6 +182,10 @@ def load_model(
         batch: songs at once; None lets the model choose.
         attention: `auto` or a backend's name.
         threads: CPU threads, or `auto`.
+        gpu_memory: bytes of the GPU to use, as if it had no more; None for all that is free.
+        max_seconds: longest song that memory is planned for; None for the model's limit.
+        num_songs: songs of the run, if known: a batch that the model chooses is no larger.
+        announce: told the model's `summary`, with the memory plan, before any weights are read.
 
     Raises:
         FileNotFoundError: a file is missing; says where it was looked for and how to get it.
@@ -192,6 +200,10 @@ def load_model(
         "batch": batch,
         "attention": attention,
         "threads": threads,
+        "gpu_memory": gpu_memory,
+        "max_seconds": max_seconds,
+        "num_songs": num_songs,
+        "announce": announce,
     }
     for name in BUILT_IN:
         if _plain(str(name_or_path)) == _plain(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -84,6 +85,7 @@ class LevoModel:
         text: tokenizers and text rules.
         plan: what stays loaded, and how many songs are made at once.
         identity: digest of the checkpoint's files.
+        max_seconds: longest song that memory was planned for; None for the checkpoint's limit.
     """
 
     def __init__(
@@ -97,10 +99,13 @@ class LevoModel:
         device: torch.device,
         dtype: torch.dtype,
         identity: str,
+        max_seconds: float | None = None,
     ) -> None:
         self.name, self.identity = name, identity
         self.sampling = config.sampling
-        self.sample_rate, self.max_seconds = config.sample_rate, config.max_seconds
+        self.sample_rate = config.sample_rate
+        self.max_seconds = min(max_seconds or config.max_seconds, config.max_seconds)
+        self.max_frames = config.num_frames(self.max_seconds)
         self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
         self._device, self._dtype = device, dtype
@@ -142,9 +147,12 @@ class LevoModel:
         return None
 
     def prepare(self, requests: Sequence[SongRequest]) -> None:
-        """Separate and encode the prompt clips of several requests together."""
+        """Separate and encode the prompt clips of several requests together; in low memory alone on the
+        device."""
         paths = [request.prompt_audio_path for request in requests if request.prompt_audio_path is not None]
         if paths:
+            if self.memory == "low":
+                self.release("compose")
             self._prompts.prepare(paths)
 
     def condition(self, request: SongRequest) -> LevoConditions:
@@ -233,6 +241,16 @@ class LevoModel:
         noise_WZ = seeded_noise(draft.job.seed, "prompt", vae.config.latent_dim)(0)
         noise_ZT = noise_WZ[: prompt.num_latents(vae.config.hop)].T
         return codec_prompt(prompt, stem, vae=vae, noise_ZT=noise_ZT)
+
+    def shrink(self) -> bool:
+        """Make half as many songs at once from now on; False if it is one already. Frees what is not used."""
+        if self.plan.batch == 1:
+            return False
+        self.plan = self.plan.with_batch(self.plan.batch // 2)
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     def release(self, stage: Literal["condition", "compose", "render"]) -> None:
         """Free what only this stage needs; it is loaded again when next used."""
