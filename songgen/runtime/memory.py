@@ -5,6 +5,7 @@ Knows two stages, the language model and the renderer, and their numbers of byte
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -239,6 +240,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on the GPU or on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
         sign in text for sign in (*CPU_OUT_OF_MEMORY, *CUDA_OUT_OF_MEMORY)

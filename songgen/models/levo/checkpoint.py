@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,7 +187,7 @@ def build_lelm(
         dtype=dtype,
         device=lambda name: torch.device("cpu") if is_on_host(name) else device,
     )
-    stream_layers_(lelm.stacks, streamed, device)
+    stream_layers_(lelm.stacks, streamed, device)  # last: it packs the weights as they are to run
     return lelm
 
 
@@ -229,7 +229,7 @@ def load_codec(
         codec,
         tensors,
         source=codec_file,
-        is_unused=lambda name: not _is_decoding(name, config),
+        is_unused=unused_by_decoding(config),
         dtype=torch.float32,
         device=device,
     )
@@ -248,16 +248,17 @@ def _codec_config(
         raise ValueError(f"{codec_file}: {error}") from None
 
 
-def _is_decoding(name: str, config: CodecConfig) -> bool:
-    """Whether decoding uses a tensor of a codec file."""
-    return name not in ignored_shapes(config) and NOT_DECODE.match(name) is None
+def unused_by_decoding(config: CodecConfig) -> Callable[[str], bool]:
+    """Tells of the name of a tensor in a codec file whether decoding leaves it out."""
+    ignored = ignored_shapes(config)
+    return lambda name: name in ignored or NOT_DECODE.match(name) is not None
 
 
 def codec_numel(codec_file: Path, vae_file: Path, num_heads: int | None) -> int:
     """Numbers in the weights that `load_codec` loads. Raises ValueError if the codec's do not fit."""
     shapes = tensor_shapes(codec_file)
-    config = _codec_config(shapes, codec_file, num_heads)
-    decoding = [shape for name, shape in shapes.items() if _is_decoding(name, config)]
+    is_unused = unused_by_decoding(_codec_config(shapes, codec_file, num_heads))
+    decoding = [shape for name, shape in shapes.items() if not is_unused(name)]
     return sum(math.prod(shape) for shape in (*decoding, *tensor_shapes(vae_file).values()))
 
 
