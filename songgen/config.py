@@ -38,6 +38,7 @@ class Loading:
     attention: str = "auto"
     kv_cache: str = "auto"
     threads: int | str = "auto"
+    gpu_memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,25 @@ def flag(value: object) -> bool:
     return found
 
 
+def batch(value: object) -> int | None:
+    """`auto`, which is None, or a number of songs."""
+    if value == "auto":
+        return None
+    try:
+        return whole(1)(value)
+    except ValueError:
+        raise ValueError("auto or a whole number, 1 or more") from None
+
+
+def memory_size(value: object) -> int:
+    """A size such as 10GB, 9.5 GiB or 10 (GB), in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(GB|GiB)?", str(value).strip(), re.IGNORECASE)
+    size = 0.0 if found is None or isinstance(value, bool) else float(found[1])
+    if found is None or size == 0:
+        raise ValueError("a size such as 10GB, 10GiB or 10 (GB)")
+    return int(size * (2**30 if (found[2] or "").lower() == "gib" else 10**9))
+
+
 def threads(value: object) -> int | str:
     """`auto` or a number of threads."""
     if value == "auto":
@@ -207,10 +226,18 @@ KEYS: dict[str, Key] = {
     ),
     "on_error": Key(choice("continue", "stop"), "bad lines: continue with the others, or stop at once"),
     "resume": Key(flag, "skip songs that are there already, made from the same request"),
-    "batch": Key(whole(1), "songs composed at once", null="1 on the CPU, else as memory allows"),
+    "batch": Key(
+        batch, "songs at once; auto: 1 on the CPU, else as many of the run's as fit in memory", null="auto"
+    ),
     "device": Key(pattern(DEVICE_PATTERN, DEVICES), f"where to run: {DEVICES}"),
     "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision: auto, fp16, bf16, fp32"),
-    "memory": Key(choice("auto", "full", "low"), "low loads one stage of the model at a time; same songs"),
+    "memory": Key(
+        choice("auto", "full", "low"),
+        "low loads one stage at a time, and streams layers that do not fit; same songs",
+    ),
+    "gpu_memory": Key(
+        memory_size, "GPU memory to use, as if there were no more: 10GB", null="all that is free"
+    ),
     "attention": Key(
         choice("auto", "flash", "triton", "sdpa"), "attention of decoding steps; sdpa runs everywhere"
     ),

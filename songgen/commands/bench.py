@@ -32,10 +32,10 @@ HEAD = (
     "of plain",
 )
 LEGEND = """\
-compose, render: seconds for all songs of the batch. real time: seconds per second of audio, both together. of
-copying: bytes that the steps read, per second, over the bandwidth of a copy. of floor: time to compose over
-the
-time in which that bandwidth reads what the published steps need. of plain: times faster than a plain eager loop."""
+compose, render: seconds for all songs of the batch. real time: seconds per second of audio, both together.
+of copying: bytes that the steps read, per second, over the bandwidth of a copy. of floor: time to compose
+over the time in which that bandwidth reads what the published steps need. of plain: times faster than a
+plain eager loop."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,7 +110,7 @@ def table(report: Mapping[str, Any]) -> str:
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     settings = ", ".join(str(report[name]) for name in ("device_name", "dtype", "torch"))
     head = (
-        f"{report['model']} ({report['weights']} weights), {report['seconds']:g} s of audio a song, {settings}, "
+        f"{report['model']} ({report['weights']} weights), {report['seconds']:g} s a song, {settings}, "
         f"attention={report['attention']}, kv_cache={report['kv_cache']}, "
         f"copies at {report['copy_bandwidth'] / GB:.1f} GB/s"
     )

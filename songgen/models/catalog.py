@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -168,6 +168,10 @@ def load_model(
     attention: str = "auto",
     kv_cache: str = "auto",
     threads: int | str = "auto",
+    gpu_memory: int | None = None,
+    max_seconds: float | None = None,
+    num_songs: int | None = None,
+    announce: Callable[[str], None] = lambda summary: None,
 ) -> SongModel:
     """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
 
@@ -181,6 +185,10 @@ def load_model(
         attention: `auto`, `flash`, `triton` or `sdpa`.
         kv_cache: `auto` for the precision of the weights, or `int8`.
         threads: CPU threads, or `auto`.
+        gpu_memory: bytes of the GPU to use, as if it had no more; None for all that is free.
+        max_seconds: longest song that memory is planned for; None for the model's limit.
+        num_songs: songs of the run, if known: a batch that the model chooses is no larger.
+        announce: told the model's `summary`, with the memory plan, before any weights are read.
 
     Raises:
         FileNotFoundError: a file is missing; says where it was looked for and how to get it.
@@ -196,6 +204,10 @@ def load_model(
         "attention": attention,
         "kv_cache": kv_cache,
         "threads": threads,
+        "gpu_memory": gpu_memory,
+        "max_seconds": max_seconds,
+        "num_songs": num_songs,
+        "announce": announce,
     }
     for name in BUILT_IN:
         if _plain(str(name_or_path)) == _plain(name):
@@ -227,12 +239,15 @@ def load_bench(
         FileNotFoundError, ValueError: as `load_model`; random weights of a name that has no sizes here.
     """
     from songgen.models.levo.bench_loading import bench_checkpoint, bench_random
+    from songgen.models.levo.model import LevoModel
 
     settings: dict[str, Any] = {"attention": attention, "kv_cache": kv_cache, "threads": threads}
     settings |= {"device": device, "dtype": dtype}
     is_built_in = any(_plain(name_or_path) == _plain(name) for name in BUILT_IN)
     if weights == "checkpoint" or is_built_in:
         model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **settings)
+        if not isinstance(model, LevoModel):
+            raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
         return bench_checkpoint(model)
     entry = find_entry(name_or_path)
     if entry is None:

@@ -1,4 +1,4 @@
-"""Language model and codec with random weights at the sizes of a published model: for measuring, without files.
+"""Language model and codec with random weights at published sizes: for measuring, without files.
 
 They are made where they run. EOS has a logit of 0 among many, so that songs run to their limit.
 """
