@@ -45,7 +45,7 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
-        "gpu_memory=10GB", "threads=2", "on_error=stop", "resume=false", "verbose=true",
+        "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
@@ -55,7 +55,7 @@ def test_every_setting_reaches_its_field() -> None:
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
     options["gpu_memory"] = "10 GB"
-    assert found.loading == loading("tiny", **options, attention="sdpa", threads=2)
+    assert found.loading == loading("tiny", **options, attention="sdpa", kv_cache="int8", threads=2)
     assert found.loading.gpu_memory == 10**10
 
 
@@ -131,7 +131,7 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("device=gpu", r"device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
         ("dtype=fp8", r"dtype=fp8: must be one of auto, fp16, bf16, fp32"),
         ("memory=mid", r"memory=mid: must be one of auto, full, low"),
-        ("attention=", r"attention=: must be text that is not empty"),
+        ("attention=", r"attention=: must be one of auto, flash, triton, sdpa"),
         ("output.dir=", r"output\.dir=: must be a path"),
         ("model=null", r"model is not given: model=tiny, a published name"),
         ("input=null", r"input is not given: input=FILE\.jsonl"),
