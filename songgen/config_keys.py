@@ -200,7 +200,10 @@ KEYS: dict[str, Key] = {
     "resume": Key(flag, "skip songs that are there already, made from the same request"),
     "batch": Key(whole(1), "songs composed at once", null="1 on the CPU, else as memory allows"),
     "device": Key(pattern(DEVICE_PATTERN, DEVICES), f"where to run: {DEVICES}"),
-    "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision: auto, fp16, bf16, fp32"),
+    "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision of the language model"),
+    "codec_dtype": Key(
+        choice("auto", "fp16", "bf16", "fp32"), "precision of the codec's flow network (its VAE is fp32)"
+    ),
     "memory": Key(choice("auto", "full", "low"), "low loads one stage of the model at a time; same songs"),
     "attention": Key(text, "attention backend: auto, or one by name; sdpa runs everywhere"),
     "threads": Key(threads, "CPU threads: auto or a number"),

@@ -35,11 +35,13 @@ def test_load_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     model = songgen.load("fake", batch=2, device="cpu", runtime_dir="rt")
     assert (model.name, model.sample_rate, model.max_seconds) == ("fake", 48000, 60.0)
     assert seen == {
-        "name": "fake", "runtime_dir": Path("rt"), "device": "cpu", "dtype": "auto", "memory": "auto",
-        "batch": 2, "attention": "auto", "threads": "auto",
+        "name": "fake", "runtime_dir": Path("rt"), "device": "cpu", "dtype": "auto", "codec_dtype": "auto",
+        "memory": "auto", "batch": 2, "attention": "auto", "threads": "auto",
     }  # fmt: skip
     with pytest.raises(ValueError, match="device=gpu: must be auto, cpu"):
         songgen.load("fake", device="gpu")
+    with pytest.raises(ValueError, match="codec_dtype=fp8: must be one of auto, fp16, bf16, fp32"):
+        songgen.load("fake", codec_dtype="fp8")
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         songgen.lod  # noqa: B018
 

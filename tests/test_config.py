@@ -44,8 +44,8 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
-        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
-        "threads=2", "on_error=stop", "resume=false", "verbose=true",
+        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "codec_dtype=fp16",
+        "memory=low", "attention=sdpa", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
@@ -54,7 +54,7 @@ def test_every_setting_reaches_its_field() -> None:
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
-    assert found.loading == loading("tiny", **options, attention="sdpa", threads=2)
+    assert found.loading == loading("tiny", **options, codec_dtype="fp16", attention="sdpa", threads=2)
 
 
 def test_groups_and_single_values_in_any_order() -> None:

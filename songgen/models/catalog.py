@@ -162,6 +162,7 @@ def load_model(
     runtime_dir: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    codec_dtype: str = "auto",
     memory: str = "auto",
     batch: int | None = None,
     attention: str = "auto",
@@ -174,6 +175,7 @@ def load_model(
         runtime_dir: folder of the shared runtime files (`ckpt/`, `third_party/`), searched first.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         dtype: `auto`, `fp16`, `bf16` or `fp32` of the language model.
+        codec_dtype: the same of the matrix products of the codec's flow network.
         memory: `auto`, `full` or `low`.
         batch: songs at once; None lets the model choose.
         attention: `auto` or a backend's name.
@@ -188,6 +190,7 @@ def load_model(
     settings: dict[str, Any] = {
         "device": device,
         "dtype": dtype,
+        "codec_dtype": codec_dtype,
         "memory": memory,
         "batch": batch,
         "attention": attention,

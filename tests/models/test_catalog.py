@@ -162,13 +162,11 @@ def test_load_model_hands_folder_and_settings_on(
     tiny.ensure_tiny = lambda name: built_in  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "songgen.models.levo.loading", model)
     monkeypatch.setitem(sys.modules, "songgen.models.levo.tiny", tiny)
-    catalog.load_model(given, device="cpu", dtype="fp32", memory="low", batch=3, attention="sdpa", threads=2)
+    options = {"device": "cpu", "dtype": "fp32", "codec_dtype": "bf16", "memory": "low", "batch": 3}
+    catalog.load_model(given, attention="sdpa", threads=2, **options)  # type: ignore[arg-type]
     folder, settings = calls[0]
     assert folder.samefile(mine if "mine" in given else built_in)
-    assert settings == {
-        "runtime_dir": None, "device": "cpu", "dtype": "fp32", "memory": "low", "batch": 3,
-        "attention": "sdpa", "threads": 2,
-    }  # fmt: skip
+    assert settings == {"runtime_dir": None, "attention": "sdpa", "threads": 2, **options}
 
 
 def test_a_runtime_folder_for_a_built_in_model_is_said_to_do_nothing(

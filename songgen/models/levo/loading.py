@@ -12,11 +12,13 @@ import torch
 
 from songgen.models.levo.checkpoint import (
     DESCRIPTION_TABLE,
+    CodecParts,
     LanguageModelFiles,
     build_lelm,
     load_audio_tokenizer,
     load_codec,
 )
+from songgen.models.levo.codec import choose_codec_dtype
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.config import LevoConfig, language_model_folder, read_config
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
@@ -77,6 +79,7 @@ def load(
     runtime_dir: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    codec_dtype: str = "auto",
     memory: str = "auto",
     batch: int | None = None,
     attention: str = "auto",
@@ -93,7 +96,7 @@ def load(
     if attention not in ATTENTION:
         raise ValueError(f"attention is {attention!r}; it must be one of {', '.join(ATTENTION)}")
     where = choose_device(device)
-    precision = choose_dtype(dtype, where)
+    precision, codec_precision = choose_dtype(dtype, where), choose_codec_dtype(codec_dtype, where)
     compute_float32_exactly()
     files = LevoFiles(find_checkpoint(folder), runtime_dir)
     config = read_config(files.checkpoint.config, search=files.places)
@@ -113,7 +116,7 @@ def load(
         free=free_bytes(where),
         largest_batch=LARGEST_BATCH[where.type],
     )
-    parts = _parts(config, files, precision, where)
+    parts = _parts(config, files, precision, codec_precision, where)
     model = LevoModel(
         files.checkpoint.folder.name,
         config,
@@ -122,6 +125,7 @@ def load(
         parts,
         device=where,
         dtype=precision,
+        codec_dtype=codec_precision,
         identity=_identity(config, files),
     )
     parts.lelm.get()
@@ -130,7 +134,13 @@ def load(
     return model
 
 
-def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: torch.device) -> Parts:
+def _parts(
+    config: LevoConfig,
+    files: LevoFiles,
+    dtype: torch.dtype,
+    codec_dtype: torch.dtype,
+    device: torch.device,
+) -> Parts:
     """The parts of a model, each loaded when first used. Files of prompts are looked for only then."""
     language_model, names = files.language_model(config), config.files
     codec_file, vae_file = files.find(names.codec), files.find(names.vae_model)
@@ -139,6 +149,10 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
         vae_config = OobleckConfig.from_json_dict(json.loads(vae_json.read_text("utf-8")))
     except ValueError as error:
         raise ValueError(f"{vae_json}: {error}") from None
+
+    def make_codec() -> CodecParts:
+        heads = config.estimator_heads
+        return load_codec(codec_file, vae_file, vae_config, num_heads=heads, dtype=codec_dtype, device=device)
 
     def mixed_name() -> str:
         if names.mixed_codec is None:
@@ -170,11 +184,7 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
                 device=device,
             )
         ),
-        codec=Loaded(
-            lambda: load_codec(
-                codec_file, vae_file, vae_config, num_heads=config.estimator_heads, device=device
-            )
-        ),
+        codec=Loaded(make_codec),
         separator=separator,
         prompt_networks=Loaded(make_prompt_networks),
         prompt_library=Loaded(lambda: load_library(files.find(PROMPT_LIBRARY))),

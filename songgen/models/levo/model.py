@@ -21,7 +21,7 @@ from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.prompt import Prompt, codec_prompt
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.prompt_library import PromptLibrary
-from songgen.models.levo.render import check_generate_type, decoded_stems, render
+from songgen.models.levo.render import VAE_ROWS, WINDOWS, check_generate_type, decoded_stems, render
 from songgen.models.levo.separation import Separator
 from songgen.models.levo.stems import separate_song
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
@@ -82,7 +82,9 @@ class LevoModel:
         name: the checkpoint's folder.
         config: as read from config.yaml.
         text: tokenizers and text rules.
-        plan: what stays loaded, and how many songs are made at once.
+        plan: what stays loaded, and how many songs are composed at once.
+        codec_dtype: of the flow network's products, for the summary; the parts bring it.
+        windows: stems whose windows are drawn together; None for what suits the device.
         identity: digest of the checkpoint's files.
     """
 
@@ -96,6 +98,8 @@ class LevoModel:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        codec_dtype: torch.dtype = torch.float32,
+        windows: int | None = None,
         identity: str,
     ) -> None:
         self.name, self.identity = name, identity
@@ -103,7 +107,8 @@ class LevoModel:
         self.sample_rate, self.max_seconds = config.sample_rate, config.max_seconds
         self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
-        self._device, self._dtype = device, dtype
+        self._device, self._dtypes = device, (dtype, codec_dtype)
+        self._windows = WINDOWS[device.type] if windows is None else windows
         self._prompts = PromptEncoder(parts.prompt_networks.get, rows=PROMPT_ROWS[device.type])
 
     @property
@@ -120,14 +125,15 @@ class LevoModel:
 
     @property
     def batch(self) -> int:
-        """Songs made at once."""
+        """Songs composed at once."""
         return self.plan.batch
 
     @property
     def summary(self) -> str:
         """One line on how this model runs."""
-        dtype = str(self._dtype).removeprefix("torch.")
-        return f"{self.name} ({self.text.version}) on {self.device}, {dtype}; {self.plan.sentence()}"
+        dtype, codec_dtype = (str(dtype).removeprefix("torch.") for dtype in self._dtypes)
+        precision = dtype if dtype == codec_dtype else f"{dtype}, codec {codec_dtype}"
+        return f"{self.name} ({self.text.version}) on {self.device}, {precision}; {self.plan.sentence()}"
 
     def prompt_identity(self, request: SongRequest) -> str | None:
         """Digest of the files that turn this request's prompt into conditions; None without a prompt.
@@ -200,7 +206,8 @@ class LevoModel:
             codec,
             vae,
             itertools.chain([first], drafts),
-            batch=self.plan.batch,
+            windows=self._windows,
+            rows=VAE_ROWS[self._device.type],
             prompt_of=self._codec_prompt,
             report=report,
         )
