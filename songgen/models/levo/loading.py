@@ -26,6 +26,7 @@ from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_ru
 from songgen.models.levo.model import LevoModel, Loaded, Parts
 from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
+from songgen.models.levo.render import SONG_AUDIO, VAE_ROWS, WINDOWS, render_work
 from songgen.models.levo.separation import Separator, load_separator
 from songgen.nn.oobleck import OobleckConfig
 from songgen.runtime.decode import SLOT_STEP
@@ -35,10 +36,6 @@ from songgen.runtime.memory import Needs, free_bytes, plan_memory
 ATTENTION = ("auto", "sdpa")
 LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
 """Songs at once, at most, where the user leaves it open."""
-
-RENDER_WORK = 1_500_000_000
-"""Bytes of working memory for rendering one song at published size: 0.75 GB for a VAE chunk, 0.17 GB for
-the flow windows of each of three stems (`tools/measure_memory.py`), and the audio."""
 
 PUBLISHED_WIDTH = 1024
 """Narrower language models come with a codec that is small too."""
@@ -110,7 +107,7 @@ def load(
     num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     torch.set_num_threads(choose_threads(threads, num_parameters))
     plan = plan_memory(
-        _needs(config, files, num_parameters * precision.itemsize, precision),
+        _needs(config, files, num_parameters * precision.itemsize, precision, where),
         mode=memory,
         batch=batch,
         free=free_bytes(where),
@@ -193,16 +190,22 @@ def _parts(
     )
 
 
-def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dtype) -> Needs:
-    """Bytes of each part. A slot is two rows of keys and values in both transformers."""
+def _needs(
+    config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dtype, device: torch.device
+) -> Needs:
+    """Bytes of each part. A slot is two rows of keys and values in both transformers.
+
+    Rendering works in bounded memory, whatever the batch; only the audio is of each song, off a GPU.
+    """
     layers = config.num_layers + config.num_layers_sub
     slot = 2 * 2 * layers * config.width * config.capacity * dtype.itemsize
+    smaller = 1 if config.width >= PUBLISHED_WIDTH else 10
     codec = [files.find(name).stat().st_size for name in (config.files.codec, config.files.vae_model)]
     return Needs(
         composer=lm_bytes + (SLOT_STEP - 1) * slot,
-        renderer=sum(codec),
+        renderer=sum(codec) + render_work(WINDOWS[device.type], VAE_ROWS[device.type]) // smaller,
         slot=slot,
-        render_work=RENDER_WORK if config.width >= PUBLISHED_WIDTH else RENDER_WORK // 10,
+        render_work=0 if device.type == "cuda" else SONG_AUDIO // smaller,
     )
 
 

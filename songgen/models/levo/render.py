@@ -20,7 +20,18 @@ PromptSource = Callable[[Draft, Stem], CodecPrompt | None]
 WINDOWS = {"cpu": 1, "mps": 1, "cuda": 6}
 """Stems whose windows are drawn together, at most, by device: one on the CPU, where more are no faster."""
 VAE_ROWS = {"cpu": 1, "mps": 1, "cuda": 2}
-"""VAE chunks decoded together, at most."""
+"""VAE chunks decoded together, at most, by device."""
+FLOW_WINDOW_WORK = 200_000_000
+"""Bytes of working memory of the flow network of published size for each stem drawn with others."""
+VAE_CHUNK_WORK = 750_000_000
+"""Bytes of working memory of the VAE of published size for each chunk (`tools/measure_memory.py`)."""
+SONG_AUDIO = 320_000_000
+"""Bytes of the longest song with its stems, in the CPU's memory."""
+
+
+def render_work(windows: int, rows: int) -> int:
+    """Bytes that rendering at published size works in, for any number of songs of any length."""
+    return windows * FLOW_WINDOW_WORK + rows * VAE_CHUNK_WORK
 
 
 def decoded_stems(request: SongRequest) -> tuple[Stem, ...]:
