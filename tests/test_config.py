@@ -44,7 +44,8 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
-        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
+        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "codec_dtype=fp16",
+        "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
@@ -55,7 +56,9 @@ def test_every_setting_reaches_its_field() -> None:
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
     options["gpu_memory"] = "10 GB"
-    assert found.loading == loading("tiny", **options, attention="sdpa", kv_cache="int8", threads=2)
+    assert found.loading == loading(
+        "tiny", **options, codec_dtype="fp16", attention="sdpa", kv_cache="int8", threads=2
+    )
     assert found.loading.gpu_memory == 10**10
 
 
