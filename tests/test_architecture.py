@@ -24,7 +24,7 @@ ONLY_THERE = {
     "soundfile": ("audio.py",),
     "tqdm": ("cli.py", "commands/", "train/"),
     "argparse": ("cli.py", "commands/", "ui/", "evaluate/", "train/"),
-    "huggingface_hub": ("commands/fetch.py",),
+    "huggingface_hub": ("commands/hub.py",),
     "fcntl": ("records.py",),
 }
 MOST_MODULE, MOST_FUNCTION, MOST_POSITIONAL = 350, 60, 5

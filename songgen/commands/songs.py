@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,14 @@ def load(loading: Loading) -> SongModel:
     model = load_model(options.pop("model"), **options)
     print(f"Model: {model.summary}", file=sys.stderr)
     return model
+
+
+def run_line(model: Path | str) -> str:
+    """The command that makes the sample songs with a model, as it is typed here."""
+    name = shlex.quote(str(model))
+    if Path("generate.sh").is_file():
+        return f"sh generate.sh {name} sample/lyrics.jsonl output"
+    return f"songgen generate model={name} input=lyrics.jsonl output.dir=output"
 
 
 def help_on(settings: Sequence[tuple[str, str, str]]) -> str:

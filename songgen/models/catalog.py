@@ -27,9 +27,6 @@ logger = logging.getLogger(__name__)
 BUILT_IN = ("tiny", "tiny-fast")
 """The built-in models: seeded random weights in the published layouts. They make noise, not music."""
 
-RUNTIME = "runtime"
-"""Name under which the files that all LeVo checkpoints share are fetched."""
-
 CHECKPOINT_FILES = ("config.yaml", "model.pt", "model.safetensors")
 
 
@@ -40,7 +37,9 @@ class CatalogEntry:
     Args:
         name: the published name, also the folder's.
         aliases: shorter names.
-        family, version: `levo`; `v1` or `v2`.
+        family, version: `levo` or `songbloom`; `v1` or `v2` of LeVo.
+        runtime: whose shared files it needs beside its own: `configs/<runtime>/runtime.yaml`.
+        unsupported: why songgen cannot run it, though it can fetch it; empty if it can.
         repository: where it is fetched from, on the Hugging Face hub.
         max_seconds: longest song.
         languages: ISO 639-1 codes, as announced by the publisher.
@@ -49,6 +48,7 @@ class CatalogEntry:
         licence: one line for whoever fetches it.
         sizes: of the language model, under the names of config.yaml (`dim`, `num_layers`, ...).
         files: patterns of the files to fetch.
+        needed: those patterns that must each be matched, where the family does not know better.
     """
 
     name: str
@@ -56,6 +56,8 @@ class CatalogEntry:
     licence: str
     family: str = "levo"
     version: str = ""
+    runtime: str = ""
+    unsupported: str = ""
     aliases: tuple[str, ...] = ()
     max_seconds: float = 0.0
     languages: tuple[str, ...] = ()
@@ -64,11 +66,12 @@ class CatalogEntry:
     parameters: int = 0
     sizes: Mapping[str, float] = field(default_factory=dict)
     files: tuple[str, ...] = CHECKPOINT_FILES
+    needed: tuple[str, ...] = ()
 
 
 @cache
 def entries() -> tuple[CatalogEntry, ...]:
-    """Every published model that songgen runs, smallest first within a version."""
+    """Every published model, by family and version, the smallest first."""
     folder = resources.files("songgen") / "configs" / "model"
     found = [
         _entry(yaml.safe_load(item.read_text(encoding="utf-8")))
@@ -76,13 +79,22 @@ def entries() -> tuple[CatalogEntry, ...]:
         if item.name.endswith(".yaml") and item.name != "not_supported.yaml"
     ]
     return tuple(
-        sorted(found, key=lambda entry: (entry.version, entry.parameters, entry.max_seconds, entry.name))
+        sorted(
+            found,
+            key=lambda entry: (
+                entry.family,
+                entry.version,
+                entry.parameters,
+                entry.max_seconds,
+                entry.name,
+            ),
+        )
     )
 
 
 @cache
 def not_supported() -> Mapping[str, str]:
-    """Names that songgen knows of and cannot run, each with the reason."""
+    """Names that songgen knows of and of which there is nothing to fetch, each with the reason."""
     text = (resources.files("songgen") / "configs" / "model" / "not_supported.yaml").read_text(
         encoding="utf-8"
     )
@@ -90,10 +102,14 @@ def not_supported() -> Mapping[str, str]:
 
 
 @cache
-def runtime_entry() -> CatalogEntry:
-    """The files that all LeVo checkpoints share; `version` and sizes are empty."""
-    text = (resources.files("songgen") / "configs" / "levo" / "runtime.yaml").read_text(encoding="utf-8")
-    return _entry(yaml.safe_load(text))
+def runtime_entries() -> Mapping[str, CatalogEntry]:
+    """The files that all checkpoints of a family share, by family; they have a folder of their own."""
+    folder = resources.files("songgen") / "configs"
+    found = sorted(item.name for item in folder.iterdir() if (item / "runtime.yaml").is_file())
+    return {
+        name: _entry(yaml.safe_load((folder / name / "runtime.yaml").read_text(encoding="utf-8")))
+        for name in found
+    }
 
 
 def find_entry(name: str) -> CatalogEntry | None:
@@ -103,6 +119,24 @@ def find_entry(name: str) -> CatalogEntry | None:
         if wanted in {_plain(known) for known in (entry.name, entry.repository, *entry.aliases)}:
             return entry
     return None
+
+
+def holds_files(entry: CatalogEntry, folder: Path) -> bool:
+    """Whether a folder holds what an entry needs to be loaded; the files are not opened."""
+    if entry.family == "levo" and not entry.needed:
+        return is_checkpoint(folder)
+    return bool(entry.needed) and all(any(folder.glob(pattern)) for pattern in entry.needed)
+
+
+def folder_of(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> Path | None:
+    """Where a published model is on this disk; None if it is in none of its places."""
+    places = model_places(entry, runtime_dir=runtime_dir)
+    return next((place for place in places if holds_files(entry, place)), None)
+
+
+def explain_unsupported(entry: CatalogEntry) -> str:
+    """One line on a published model that songgen cannot run."""
+    return f"model {entry.name!r} cannot be run: it is {entry.unsupported}"
 
 
 def explain_unknown(name: str) -> str:
@@ -140,13 +174,17 @@ def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) ->
     path = Path(name_or_path).expanduser()
     entry = find_entry(str(name_or_path).rstrip("/"))
     if is_checkpoint(path) or (path.exists() and entry is None):
+        named = find_entry(path.absolute().name)
+        if named is not None and named.unsupported:
+            raise ValueError(explain_unsupported(named))
         return path.absolute()
     if entry is not None:
-        places = model_places(entry, runtime_dir=runtime_dir)
-        for place in places:
-            if is_checkpoint(place):
-                return place
-        looked = "".join(f"\n  {place}" for place in places)
+        if entry.unsupported:
+            raise ValueError(explain_unsupported(entry))
+        found = folder_of(entry, runtime_dir=runtime_dir)
+        if found is not None:
+            return found
+        looked = "".join(f"\n  {place}" for place in model_places(entry, runtime_dir=runtime_dir))
         raise FileNotFoundError(
             f"{entry.name} is not on this disk; it was looked for in{looked}\n"
             f"Get it with `songgen fetch {entry.name}`"
