@@ -12,6 +12,7 @@ from songgen.config import (
     GenerateConfig,
     config_folder,
     describe,
+    doctor_config,
     generate_config,
     loading,
     named_sampling,
@@ -151,7 +152,15 @@ def test_render_keeps_the_stems_unless_told() -> None:
     assert render_config(["model=tiny", "generate_type=bgm"]).generate_type == "bgm"
 
 
-@pytest.mark.parametrize("command", ["generate", "render"])
+def test_doctor_needs_no_model() -> None:
+    assert doctor_config([]).model is None and doctor_config(["model=x", "batch=2"]).batch == 2
+    with pytest.raises(ConfigError, match="threads has no effect on `songgen doctor`"):
+        doctor_config(["threads=2"])
+    docs = {key: doc for key, _, doc in describe("doctor")}
+    assert docs["model"].endswith("; null: all that are found")
+
+
+@pytest.mark.parametrize("command", ["generate", "render", "doctor"])
 def test_the_help_is_true(command: str) -> None:
     """Every key of the file is described, with the default that the file has."""
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())

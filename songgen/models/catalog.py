@@ -19,8 +19,12 @@ import yaml
 
 from songgen.models.levo.locate import is_checkpoint
 
-if TYPE_CHECKING:
-    from songgen.models.base import SongModel  # needs torch: listing and fetching do not
+if TYPE_CHECKING:  # they need torch: listing and fetching do not
+    import torch
+
+    from songgen.models.base import SongModel
+    from songgen.models.inspection import Inspection
+    from songgen.runtime.memory import Needs
 
 logger = logging.getLogger(__name__)
 
@@ -231,17 +235,68 @@ def load_model(
         "attention": attention,
         "threads": threads,
     }
-    for name in BUILT_IN:
-        if _plain(str(name_or_path)) == _plain(name):
-            from songgen.models.levo.tiny import ensure_tiny
-
-            if runtime_dir is not None:
-                logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, name)
-            return load(ensure_tiny(name=name), runtime_dir=None, **settings)
+    built_in = built_in_folder(name_or_path)
+    if built_in is not None:
+        if runtime_dir is not None:
+            logger.warning(
+                "runtime_dir=%s has no effect: %s has files of its own", runtime_dir, built_in.name
+            )
+        return load(built_in, runtime_dir=None, **settings)
     folder = find_folder(name_or_path, runtime_dir=runtime_dir)
     model = load(folder, runtime_dir=runtime_dir, **settings)
     _check_name(folder, model)
     return model
+
+
+def inspect_model(
+    name_or_path: str | Path,
+    *,
+    runtime_dir: Path | None = None,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: str = "auto",
+    batch: int | None = None,
+    free: int,
+) -> Inspection:
+    """Look at a model without loading it: are its files there and whole, and would it fit.
+
+    Args:
+        name_or_path, runtime_dir, memory, batch: as of `load_model`.
+        device, dtype: as chosen.
+        free: bytes that the device has.
+
+    Raises:
+        FileNotFoundError: it is not on this disk; says where it was looked for and how to get it.
+        ValueError: an unknown name, or one that songgen cannot run.
+    """
+    from songgen.models.levo.inspect import inspect
+
+    folder = built_in_folder(name_or_path)
+    if folder is None:
+        folder = find_folder(name_or_path, runtime_dir=runtime_dir)
+    return inspect(
+        folder, runtime_dir=runtime_dir, device=device, dtype=dtype, memory=memory, batch=batch, free=free
+    )
+
+
+def needs_of(entry: CatalogEntry, dtype: torch.dtype) -> Needs | None:
+    """The memory that a published model will need, by the catalogue alone; None if that cannot be told."""
+    if entry.unsupported or not entry.sizes:
+        return None
+    from songgen.models.levo.inspect import needs_of_sizes
+
+    renderer = int(runtime_entries()[entry.runtime].sizes["renderer_bytes"])
+    return needs_of_sizes(entry.sizes, entry.max_seconds, entry.parameters, renderer, dtype=dtype)
+
+
+def built_in_folder(name_or_path: str | Path) -> Path | None:
+    """The folder of a built-in model, made if it is not there; None for any other name."""
+    for name in BUILT_IN:
+        if _plain(str(name_or_path)) == _plain(name):
+            from songgen.models.levo.tiny import ensure_tiny
+
+            return ensure_tiny(name=name)
+    return None
 
 
 def _check_name(folder: Path, model: SongModel) -> None:

@@ -8,12 +8,31 @@ blocking depends on the window and on the number of threads), and is no faster t
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 WINDOW_STEP = 64
 """Decoding reads the cache in windows of a multiple of this many positions; unwritten ones are masked."""
+
+
+PACKAGES = {"flash": "flash_attn", "triton": "triton"}
+"""The package that a backend needs, besides CUDA; `sdpa` is PyTorch's own and runs everywhere."""
+
+
+def backends(device: torch.device) -> dict[str, str | None]:
+    """Every attention backend by name, the fastest first: None if it can run on a device, else why not."""
+    found: dict[str, str | None] = {}
+    for name, package in PACKAGES.items():
+        if device.type != "cuda":
+            found[name] = f"it needs a CUDA GPU, and this is {device.type}"
+        elif importlib.util.find_spec(package) is None:
+            found[name] = f"the package {package} is not installed"
+        else:
+            found[name] = None
+    return {**found, "sdpa": None}
 
 
 def window_of(length: int, capacity: int) -> int:

@@ -107,7 +107,7 @@ def load(
     num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     torch.set_num_threads(choose_threads(threads, num_parameters))
     plan = plan_memory(
-        _needs(config, files, num_parameters * precision.itemsize, precision),
+        needs_of(config, num_parameters * precision.itemsize, codec_bytes(config, files), precision),
         mode=memory,
         batch=batch,
         free=free_bytes(where),
@@ -183,14 +183,18 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
     )
 
 
-def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dtype) -> Needs:
+def codec_bytes(config: LevoConfig, files: LevoFiles) -> int:
+    """Bytes of codec and VAE, by their files. Raises FileNotFoundError."""
+    return sum(files.find(name).stat().st_size for name in (config.files.codec, config.files.vae_model))
+
+
+def needs_of(config: LevoConfig, lm_bytes: int, renderer_bytes: int, dtype: torch.dtype) -> Needs:
     """Bytes of each part. A slot is two rows of keys and values in both transformers."""
     layers = config.num_layers + config.num_layers_sub
     slot = 2 * 2 * layers * config.width * config.capacity * dtype.itemsize
-    codec = [files.find(name).stat().st_size for name in (config.files.codec, config.files.vae_model)]
     return Needs(
         composer=lm_bytes + (SLOT_STEP - 1) * slot,
-        renderer=sum(codec),
+        renderer=renderer_bytes,
         slot=slot,
         render_work=RENDER_WORK if config.width >= PUBLISHED_WIDTH else RENDER_WORK // 10,
     )
