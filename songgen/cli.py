@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "find what in the lyrics and descriptions will hurt, and mend it",
     "models": "list the models",
     "fetch": "download a published model",
+    "plot": "draw songs: waveform, spectrogram, about where the sections lie",
     "doctor": "what this machine can run, what is missing, and the line to type",
 }
 CANNOT_START, INTERRUPTED = 2, 130

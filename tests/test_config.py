@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_published_scripts() -> None:
 def test_every_setting_reaches_its_field() -> None:
     given = [
         "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
+        "output.plot=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
@@ -51,7 +52,7 @@ def test_every_setting_reaches_its_field() -> None:
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
     assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
-    assert found.output == Output(Path("o"), "flac", 24, True)
+    assert found.output == Output(Path("o"), "flac", 24, True, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
@@ -95,7 +96,7 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("xyzzy=1", r"xyzzy is not a setting of `songgen generate`, which knows: sampling\.temperature, "),
         (
             "output=x",
-            r"output is a group of settings: output\.dir, output\.format, output\.bits, output\.tokens",
+            r"output is a group of settings: output\.dir, output\.format, output\.bits, output\.tokens, ",
         ),
         ("--batch=4", r"--batch=4: settings are written key=value, without dashes"),
         ("batch", r"batch: settings are written key=value"),

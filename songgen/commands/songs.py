@@ -63,7 +63,17 @@ class Tally:
             print(f"Audio:   {output.dir / 'audio'}")
             if output.tokens:
                 print(f"Tokens:  {output.dir / 'tokens'}")
+            if output.plot:
+                print(f"Plots:   {output.dir / 'plots'}")
         print(f"Records: {records}")
+
+
+def check_output(output: Output) -> None:
+    """Refuse before anything is loaded what could only fail after a song is made. Raises ValueError."""
+    if output.plot:
+        from songgen.engine.picture import require_matplotlib
+
+        require_matplotlib()
 
 
 def load(loading: Loading) -> SongModel:
