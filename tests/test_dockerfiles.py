@@ -61,7 +61,7 @@ APT_LISTS = "    && rm -rf /var/lib/apt/lists/*\n"
         ("install --no-cache-dir -r", "install -r", "RUN pip install: add --no-cache-dir"),
         ("install --no-cache-dir --no-deps", "install --no-deps", "RUN pip install: add --no-cache-dir"),
         ("COPY requirements.txt requirements_nodeps.txt ./", "COPY . ./", "COPY .: before the requirements"),
-        ("COPY requirements.txt", "COPY songgen x\nCOPY requirements.txt", "COPY songgen: before the requirements"),
+        ("COPY requirements.txt", "COPY songgen x\nCOPY requirements.txt", "COPY songgen: before the req"),
         ('ENTRYPOINT ["songgen"]', "ENTRYPOINT songgen", "ENTRYPOINT: write it as ["),
         ('ENTRYPOINT ["songgen"]\n', "", "the last stage has no ENTRYPOINT"),
         ('CMD ["doctor"]', "CMD doctor", "CMD: write it as ["),
