@@ -37,11 +37,15 @@ def about_devices(chosen: torch.device) -> list[str]:
 
 
 def about_attention(device: torch.device) -> list[str]:
-    """One line a backend: whether it can run on a device, or why not."""
+    """One line a backend: whether it can run on a device, and why or why not."""
     return [
-        f"  {name.ljust(8)}{'available' if reason is None else f'not available: {reason}'}"
+        f"  {name.ljust(8)}{f'available: {_why(name)}' if reason is None else f'not available: {reason}'}"
         for name, reason in backends(device).items()
     ]
+
+
+def _why(backend: str) -> str:
+    return "PyTorch's own, it runs everywhere" if backend == "sdpa" else "a CUDA GPU and its package are here"
 
 
 def _describe(device: torch.device) -> str:

@@ -48,7 +48,8 @@ def test_an_empty_machine(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     found = said(capsys)
     assert f"PyTorch {torch.__version__}" in found["Machine"]
     assert "cpu: " in found["Devices"] and "GB free in " in found["Devices"]
-    assert "sdpa    available" in found["Attention"]
+    assert "sdpa    available: PyTorch's own" in found["Attention"]
+    assert "triton  not available: it needs a CUDA GPU" in found["Attention"]
     assert found["Checkpoints"] == "  none found"
     lines = found["To"].splitlines()
     assert lines[0].startswith("  songgen generate model=tiny ") and "noise" in lines[0]
