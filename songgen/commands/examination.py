@@ -54,7 +54,8 @@ class Examination:
         for entry in catalog.entries():
             needs = catalog.needs_of(entry, self.dtype)
             if needs is None:
-                lines.append(f"  {entry.name.ljust(26)}not to be run: {entry.unsupported}")
+                reason = f"not to be run: {entry.unsupported}" if entry.unsupported else "memory not known"
+                lines.append(f"  {entry.name.ljust(26)}{reason}")
                 continue
             sizes = f"full {needs.full(1) / GB:5.1f} GB, low {needs.low(1) / GB:5.1f} GB"
             lines.append(f"  {entry.name.ljust(26)}{sizes}: {self._fit_in_words(entry)}")
@@ -74,7 +75,7 @@ class Examination:
 
     def _way_out(self, name: str, patients: Sequence[Patient]) -> str:
         """What to type when the named model cannot run: get its files, or find one that can."""
-        entry = catalog.find_entry(name)
+        entry = catalog.find_entry(name) or catalog.find_entry(Path(name).absolute().name)
         has_files = any(
             found.files and not found.lacks_files for found in (item.inspection for item in patients)
         )

@@ -84,9 +84,10 @@ def test_a_broken_model_is_status_1_if_it_was_named(models: Path, capsys: pytest
     weights = models / "songgeneration_v2_medium" / "model.pt"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert f"{weights}: cut off: " in said(capsys)["Checkpoints"]
-    found = said(capsys, "model=v2-medium", status=1)
-    assert f"{weights}: cut off: " in found["Problems"]
-    assert found["To"] == "  songgen fetch songgeneration_v2_medium"
+    for name in ("v2-medium", "models/songgeneration_v2_medium/"):
+        found = said(capsys, f"model={name}", status=1)
+        assert f"{weights}: cut off: " in found["Problems"]
+        assert found["To"] == "  songgen fetch songgeneration_v2_medium"
 
 
 def test_a_download_that_was_broken_off_is_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
