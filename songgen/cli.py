@@ -18,6 +18,8 @@ COMMANDS = {
     "models": "list the models",
     "fetch": "download a published model",
     "bench": "measure how fast a model runs here, also without its weights",
+    "plot": "draw songs: waveform, spectrogram, about where the sections lie",
+    "doctor": "what this machine can run, what is missing, and the line to type",
 }
 CANNOT_START, INTERRUPTED = 2, 130
 

@@ -17,12 +17,14 @@ from songgen.engine.settings import LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
-Command = Literal["generate", "render", "bench"]
+Command = Literal["generate", "render", "bench", "doctor"]
 GROUPS = ("sampling",)
 REQUIRED = {
     "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
     "input": "input=FILE.jsonl",
 }
+OPTIONAL = {("doctor", "model"): "all that are found"}
+"""Commands that can do without what others require, and what they do then."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,19 @@ class GenerateConfig:
     on_error: Literal["continue", "stop"]
     resume: bool
     verbose: bool
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """The settings of `songgen doctor`, as of `Loading`; `model` None looks at all that are found."""
+
+    model: str | None
+    runtime_dir: Path | None
+    device: str
+    dtype: str
+    memory: str
+    batch: int | None
+    attention: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,15 @@ def bench_config(overrides: Sequence[str]) -> BenchConfig:
     return BenchConfig(folder=values.pop("output.dir"), **values)
 
 
+def doctor_config(overrides: Sequence[str]) -> DoctorConfig:
+    """The settings of `songgen doctor` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`, but a model need not be given.
+    """
+    return DoctorConfig(**_values("doctor", overrides))
+
+
 def named_sampling(name: str) -> dict[str, Any]:
     """The sampling settings of a file in `configs/sampling`: what it changes of a model's own.
 
@@ -166,7 +190,8 @@ def describe(command: Command) -> list[tuple[str, str, str]]:
         if group in GROUPS and all(row[0] != group for row in rows):
             rows.append((group, _default_choice(group), f"named settings: {', '.join(_choices(group))}"))
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        rows.append((key, shown, setting.doc + (f"; null: {setting.null}" if value is None else "")))
+        null = OPTIONAL.get((command, key), setting.null)
+        rows.append((key, shown, setting.doc + (f"; null: {null}" if value is None else "")))
     return rows
 
 
@@ -197,7 +222,7 @@ def _values(command: Command, overrides: Sequence[str]) -> dict[str, Any]:
         for key, default in tree.items()
     }
     for key, example in REQUIRED.items():
-        if key in values and values[key] is None:
+        if key in values and values[key] is None and (command, key) not in OPTIONAL:
             raise ConfigError(f"{key} is not given: {example}")
     return values
 

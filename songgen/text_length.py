@@ -7,9 +7,10 @@ tokenizer's count on ordinary lyrics; a loaded model brings an exact counter in 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from songgen.characters import HANGUL, UNSPACED
-from songgen.lyrics import SUNG_TAGS, scan_lyrics
+from songgen.lyrics import SUNG_TAGS, Block, scan_lyrics
 
 WORDS_PER_SECOND = 2.0
 # Characters of Chinese and Japanese, and hangul, which is written with blanks but sung by the syllable.
@@ -26,6 +27,15 @@ _PIECE = re.compile(
     r"|(?P<other> ?[^\w\s.]+|\s+(?=[\[.\d\s]|\Z)|_)"
 )
 _UNSPACED_TOKENS = 0.85
+
+
+@dataclass(frozen=True)
+class Span:
+    """About where a section lies in a song, in seconds from its start."""
+
+    tag: str
+    start: float
+    end: float
 
 
 def is_unspaced(text: str) -> bool:
@@ -54,16 +64,40 @@ def estimate_seconds(text: str) -> float:
     Two English words or three Chinese characters a second; 5, 12, 22 s for a short, medium, long instrumental
     section; 2 s of silence. Songs vary by half around this.
     """
-    seconds = 0.0
-    for block in scan_lyrics(text):
-        words = text[block.text_start : block.text_end]
-        syllables = len(_SYLLABLE.findall(words))
-        seconds += syllables / SYLLABLES_PER_SECOND
-        seconds += len(_WORD.findall(_SYLLABLE.sub(" ", words))) / WORDS_PER_SECOND
-        if block.tag == "silence":
-            seconds += SILENCE_SECONDS
-        elif block.tag is not None and block.tag not in SUNG_TAGS:
-            seconds += INSTRUMENTAL_SECONDS[block.tag.rpartition("-")[2]]
+    return sum(_block_seconds(text, block) for block in scan_lyrics(text))
+
+
+def estimate_spans(text: str, seconds: float, *, is_cut: bool = False) -> tuple[Span, ...]:
+    """About where the sections of a song lie: their estimated lengths, stretched to fill it.
+
+    Args:
+        seconds: of the finished song, above 0.
+        is_cut: it ended at its longest length and not by itself, so the last sections may be missing: the
+            estimated lengths are then stretched only if they come to less than the song.
+    """
+    blocks = [(block.tag, _block_seconds(text, block)) for block in scan_lyrics(text) if block.tag]
+    total = sum(length for _, length in blocks)
+    if not total:
+        return ()
+    scale = max(1.0, seconds / total) if is_cut else seconds / total
+    spans, start = [], 0.0
+    for tag, length in blocks:
+        end = min(start + scale * length, seconds)
+        if end > start:
+            spans.append(Span(str(tag), start, end))
+        start = end
+    return tuple(spans)
+
+
+def _block_seconds(text: str, block: Block) -> float:
+    words = text[block.text_start : block.text_end]
+    syllables = len(_SYLLABLE.findall(words))
+    seconds = syllables / SYLLABLES_PER_SECOND
+    seconds += len(_WORD.findall(_SYLLABLE.sub(" ", words))) / WORDS_PER_SECOND
+    if block.tag == "silence":
+        seconds += SILENCE_SECONDS
+    elif block.tag is not None and block.tag not in SUNG_TAGS:
+        seconds += INSTRUMENTAL_SECONDS[block.tag.rpartition("-")[2]]
     return seconds
 
 

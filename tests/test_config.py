@@ -12,6 +12,7 @@ from songgen.config import (
     GenerateConfig,
     config_folder,
     describe,
+    doctor_config,
     generate_config,
     loading,
     named_sampling,
@@ -41,6 +42,7 @@ def test_defaults_are_those_of_the_published_scripts() -> None:
 def test_every_setting_reaches_its_field() -> None:
     given = [
         "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
+        "output.plot=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
@@ -51,7 +53,7 @@ def test_every_setting_reaches_its_field() -> None:
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
     assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
-    assert found.output == Output(Path("o"), "flac", 24, True)
+    assert found.output == Output(Path("o"), "flac", 24, True, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
@@ -99,7 +101,7 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("xyzzy=1", r"xyzzy is not a setting of `songgen generate`, which knows: sampling\.temperature, "),
         (
             "output=x",
-            r"output is a group of settings: output\.dir, output\.format, output\.bits, output\.tokens",
+            r"output is a group of settings: output\.dir, output\.format, output\.bits, output\.tokens, ",
         ),
         ("--batch=4", r"--batch=4: settings are written key=value, without dashes"),
         ("batch", r"batch: settings are written key=value"),
@@ -159,7 +161,15 @@ def test_render_keeps_the_stems_unless_told() -> None:
     assert render_config(["model=tiny", "generate_type=bgm"]).generate_type == "bgm"
 
 
-@pytest.mark.parametrize("command", ["generate", "render"])
+def test_doctor_needs_no_model() -> None:
+    assert doctor_config([]).model is None and doctor_config(["model=x", "batch=2"]).batch == 2
+    with pytest.raises(ConfigError, match="threads has no effect on `songgen doctor`"):
+        doctor_config(["threads=2"])
+    docs = {key: doc for key, _, doc in describe("doctor")}
+    assert docs["model"].endswith("; null: all that are found")
+
+
+@pytest.mark.parametrize("command", ["generate", "render", "doctor"])
 def test_the_help_is_true(command: str) -> None:
     """Every key of the file is described, with the default that the file has."""
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())

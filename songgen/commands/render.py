@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from songgen.commands.progress import Progress
-from songgen.commands.songs import Tally, help_on, load
+from songgen.commands.songs import Tally, check_output, help_on, load
 from songgen.config import RenderConfig, describe, render_config
 
 RECORDS_NAME = "render"
@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
     config = render_config([word for word, is_set in zip(argv, is_setting, strict=True) if is_set])
     if config.verbose:
         logging.getLogger("songgen").setLevel(logging.DEBUG)
+    check_output(config.output)
     files = token_files([Path(word) for word, is_set in zip(argv, is_setting, strict=True) if not is_set])
     return _render(config, files)
 

@@ -19,17 +19,18 @@ import yaml
 
 from songgen.models.levo.locate import is_checkpoint
 
-if TYPE_CHECKING:
-    from songgen.models.base import SongModel  # needs torch: listing and fetching do not
+if TYPE_CHECKING:  # they need torch: listing and fetching do not
+    import torch
+
+    from songgen.models.base import SongModel
+    from songgen.models.inspection import Inspection
     from songgen.models.levo.bench import BenchModel
+    from songgen.runtime.memory import Needs
 
 logger = logging.getLogger(__name__)
 
 BUILT_IN = ("tiny", "tiny-fast")
 """The built-in models: seeded random weights in the published layouts. They make noise, not music."""
-
-RUNTIME = "runtime"
-"""Name under which the files that all LeVo checkpoints share are fetched."""
 
 CHECKPOINT_FILES = ("config.yaml", "model.pt", "model.safetensors")
 
@@ -41,7 +42,9 @@ class CatalogEntry:
     Args:
         name: the published name, also the folder's.
         aliases: shorter names.
-        family, version: `levo`; `v1` or `v2`.
+        family, version: `levo` or `songbloom`; `v1` or `v2` of LeVo.
+        runtime: whose shared files it needs beside its own: `configs/<runtime>/runtime.yaml`.
+        unsupported: why songgen cannot run it, though it can fetch it; empty if it can.
         repository: where it is fetched from, on the Hugging Face hub.
         max_seconds: longest song.
         languages: ISO 639-1 codes, as announced by the publisher.
@@ -50,6 +53,7 @@ class CatalogEntry:
         licence: one line for whoever fetches it.
         sizes: of the language model, under the names of config.yaml (`dim`, `num_layers`, ...).
         files: patterns of the files to fetch.
+        needed: those patterns that must each be matched, where the family does not know better.
     """
 
     name: str
@@ -57,6 +61,8 @@ class CatalogEntry:
     licence: str
     family: str = "levo"
     version: str = ""
+    runtime: str = ""
+    unsupported: str = ""
     aliases: tuple[str, ...] = ()
     max_seconds: float = 0.0
     languages: tuple[str, ...] = ()
@@ -65,11 +71,12 @@ class CatalogEntry:
     parameters: int = 0
     sizes: Mapping[str, float] = field(default_factory=dict)
     files: tuple[str, ...] = CHECKPOINT_FILES
+    needed: tuple[str, ...] = ()
 
 
 @cache
 def entries() -> tuple[CatalogEntry, ...]:
-    """Every published model that songgen runs, smallest first within a version."""
+    """Every published model, by family and version, the smallest first."""
     folder = resources.files("songgen") / "configs" / "model"
     found = [
         _entry(yaml.safe_load(item.read_text(encoding="utf-8")))
@@ -77,13 +84,22 @@ def entries() -> tuple[CatalogEntry, ...]:
         if item.name.endswith(".yaml") and item.name != "not_supported.yaml"
     ]
     return tuple(
-        sorted(found, key=lambda entry: (entry.version, entry.parameters, entry.max_seconds, entry.name))
+        sorted(
+            found,
+            key=lambda entry: (
+                entry.family,
+                entry.version,
+                entry.parameters,
+                entry.max_seconds,
+                entry.name,
+            ),
+        )
     )
 
 
 @cache
 def not_supported() -> Mapping[str, str]:
-    """Names that songgen knows of and cannot run, each with the reason."""
+    """Names that songgen knows of and of which there is nothing to fetch, each with the reason."""
     text = (resources.files("songgen") / "configs" / "model" / "not_supported.yaml").read_text(
         encoding="utf-8"
     )
@@ -91,10 +107,14 @@ def not_supported() -> Mapping[str, str]:
 
 
 @cache
-def runtime_entry() -> CatalogEntry:
-    """The files that all LeVo checkpoints share; `version` and sizes are empty."""
-    text = (resources.files("songgen") / "configs" / "levo" / "runtime.yaml").read_text(encoding="utf-8")
-    return _entry(yaml.safe_load(text))
+def runtime_entries() -> Mapping[str, CatalogEntry]:
+    """The files that all checkpoints of a family share, by family; they have a folder of their own."""
+    folder = resources.files("songgen") / "configs"
+    found = sorted(item.name for item in folder.iterdir() if (item / "runtime.yaml").is_file())
+    return {
+        name: _entry(yaml.safe_load((folder / name / "runtime.yaml").read_text(encoding="utf-8")))
+        for name in found
+    }
 
 
 def find_entry(name: str) -> CatalogEntry | None:
@@ -104,6 +124,24 @@ def find_entry(name: str) -> CatalogEntry | None:
         if wanted in {_plain(known) for known in (entry.name, entry.repository, *entry.aliases)}:
             return entry
     return None
+
+
+def holds_files(entry: CatalogEntry, folder: Path) -> bool:
+    """Whether a folder holds what an entry needs to be loaded; the files are not opened."""
+    if entry.family == "levo" and not entry.needed:
+        return is_checkpoint(folder)
+    return bool(entry.needed) and all(any(folder.glob(pattern)) for pattern in entry.needed)
+
+
+def folder_of(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> Path | None:
+    """Where a published model is on this disk; None if it is in none of its places."""
+    places = model_places(entry, runtime_dir=runtime_dir)
+    return next((place for place in places if holds_files(entry, place)), None)
+
+
+def explain_unsupported(entry: CatalogEntry) -> str:
+    """One line on a published model that songgen cannot run."""
+    return f"model {entry.name!r} cannot be run: it is {entry.unsupported}"
 
 
 def explain_unknown(name: str) -> str:
@@ -141,13 +179,17 @@ def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) ->
     path = Path(name_or_path).expanduser()
     entry = find_entry(str(name_or_path).rstrip("/"))
     if is_checkpoint(path) or (path.exists() and entry is None):
+        named = find_entry(path.absolute().name)
+        if named is not None and named.unsupported:
+            raise ValueError(explain_unsupported(named))
         return path.absolute()
     if entry is not None:
-        places = model_places(entry, runtime_dir=runtime_dir)
-        for place in places:
-            if is_checkpoint(place):
-                return place
-        looked = "".join(f"\n  {place}" for place in places)
+        if entry.unsupported:
+            raise ValueError(explain_unsupported(entry))
+        found = folder_of(entry, runtime_dir=runtime_dir)
+        if found is not None:
+            return found
+        looked = "".join(f"\n  {place}" for place in model_places(entry, runtime_dir=runtime_dir))
         raise FileNotFoundError(
             f"{entry.name} is not on this disk; it was looked for in{looked}\n"
             f"Get it with `songgen fetch {entry.name}`"
@@ -179,13 +221,13 @@ def load_model(
     from songgen.models.levo.loading import load
 
     settings: dict[str, Any] = {"announce": announce, **options}
-    for name in BUILT_IN:
-        if _plain(str(name_or_path)) == _plain(name):
-            from songgen.models.levo.tiny import ensure_tiny
-
-            if runtime_dir is not None:
-                logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, name)
-            return load(ensure_tiny(name=name), runtime_dir=None, **settings)
+    built_in = built_in_folder(name_or_path)
+    if built_in is not None:
+        if runtime_dir is not None:
+            logger.warning(
+                "runtime_dir=%s has no effect: %s has files of its own", runtime_dir, built_in.name
+            )
+        return load(built_in, runtime_dir=None, **settings)
     folder = find_folder(name_or_path, runtime_dir=runtime_dir)
     model = load(folder, runtime_dir=runtime_dir, **settings)
     _check_name(folder, model)
@@ -212,8 +254,7 @@ def load_bench(
     from songgen.models.levo.bench_loading import bench_checkpoint, bench_random
     from songgen.models.levo.model import LevoModel
 
-    is_built_in = any(_plain(name_or_path) == _plain(name) for name in BUILT_IN)
-    if weights == "checkpoint" or is_built_in:
+    if weights == "checkpoint" or built_in_folder(name_or_path) is not None:
         model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **options)
         if not isinstance(model, LevoModel):
             raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
@@ -224,6 +265,56 @@ def load_bench(
     if not entry.sizes:
         raise ValueError(f"{entry.name}: weights=random needs its sizes, which the catalogue does not have")
     return bench_random(entry.sizes, entry.max_seconds, RunSettings(**options))
+
+
+def inspect_model(
+    name_or_path: str | Path,
+    *,
+    runtime_dir: Path | None = None,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: str = "auto",
+    batch: int | None = None,
+    free: int,
+) -> Inspection:
+    """Look at a model without loading it: are its files there and whole, and would it fit.
+
+    Args:
+        name_or_path, runtime_dir, memory, batch: as of `load_model`.
+        device, dtype: as chosen.
+        free: bytes that the device has.
+
+    Raises:
+        FileNotFoundError: it is not on this disk; says where it was looked for and how to get it.
+        ValueError: an unknown name, or one that songgen cannot run.
+    """
+    from songgen.models.levo.inspect import inspect
+
+    folder = built_in_folder(name_or_path)
+    if folder is None:
+        folder = find_folder(name_or_path, runtime_dir=runtime_dir)
+    return inspect(
+        folder, runtime_dir=runtime_dir, device=device, dtype=dtype, memory=memory, batch=batch, free=free
+    )
+
+
+def needs_of(entry: CatalogEntry, dtype: torch.dtype) -> Needs | None:
+    """The memory that a published model will need, by the catalogue alone; None if that cannot be told."""
+    if entry.unsupported or not entry.sizes:
+        return None
+    from songgen.models.levo.inspect import needs_of_sizes
+
+    return needs_of_sizes(entry.sizes, entry.max_seconds, dtype=dtype)
+
+
+def built_in_folder(name_or_path: str | Path) -> Path | None:
+    """The folder of a built-in model, made if it is not there; None for any other name."""
+    for name in BUILT_IN:
+        if _plain(str(name_or_path)) == _plain(name):
+            from songgen.models.levo.tiny import ensure_tiny
+
+            return ensure_tiny(name=name)
+    return None
 
 
 def _check_name(folder: Path, model: SongModel) -> None:

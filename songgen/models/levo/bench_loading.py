@@ -55,7 +55,9 @@ def bench_random(sizes: Mapping[str, float], max_seconds: float, settings: RunSe
             "dtype=bf16 halves the weights of fp32"
         )
     torch.set_num_threads(choose_threads(settings.threads, count))
-    tracks = 2 if published_config(sizes, max_seconds).num_codebooks > 1 else 1
-    codec: Loaded[CodecParts] = Loaded(lambda: random_codec(tracks, dtype=codec_precision, device=where))
+    num_codebooks = published_config(sizes, max_seconds).num_codebooks
+    codec: Loaded[CodecParts] = Loaded(
+        lambda: random_codec(num_codebooks, dtype=codec_precision, device=where)
+    )
     lelm = random_lelm(sizes, max_seconds, dtype=precision, device=where)
     return BenchModel(lelm, codec.get, where, backend, kv_cache, copy_bandwidth(where))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from songgen.runtime.whole_files import is_lfs_pointer
+
 CONFIG_NAME = "config.yaml"
 
 WEIGHT_NAMES = ("model.safetensors", "model.pt")
@@ -16,10 +18,6 @@ WEIGHT_NAMES = ("model.safetensors", "model.pt")
 
 FAST_WEIGHTS = "conditioners_weights.pth"
 """The file by which the fast variant's folder of weights is known."""
-
-LFS_POINTER_START = b"version https://git-lfs.github.com/spec/"
-
-LFS_POINTER_MAX_BYTES = 1024
 
 FETCH_RUNTIME = "songgen fetch runtime"
 
@@ -114,14 +112,6 @@ def find_runtime_file(relative: str, *, checkpoint: Path, runtime_dir: Path | No
         f"{relative} was not found; it was looked for in{looked}\n"
         f"Get the runtime files with `{FETCH_RUNTIME}`, or name their folder with runtime_dir=FOLDER"
     )
-
-
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the few lines that Git leaves where git-lfs was not installed."""
-    if not path.is_file() or path.stat().st_size > LFS_POINTER_MAX_BYTES:
-        return False
-    with path.open("rb") as stream:
-        return stream.read(len(LFS_POINTER_START)) == LFS_POINTER_START
 
 
 def require_content(path: Path) -> None:
