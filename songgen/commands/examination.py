@@ -52,7 +52,7 @@ class Examination:
         """One line a published model: the memory that it will need here, and whether there is so much."""
         lines = [f"  {self.free / GB:.1f} GB free, of which a run plans with {USABLE:.0%}"]
         for entry in catalog.entries():
-            needs = catalog.needs_of(entry, self.dtype)
+            needs = catalog.needs_of(entry, self.dtype, self.device)
             if needs is None:
                 reason = f"not to be run: {entry.unsupported}" if entry.unsupported else "memory not known"
                 lines.append(f"  {entry.name.ljust(26)}{reason}")
@@ -105,7 +105,7 @@ class Examination:
 
     def _verdict(self, entry: catalog.CatalogEntry, dtype: torch.dtype) -> str | None:
         """The settings with which a published model would run in a precision; None if it does not fit."""
-        needs = catalog.needs_of(entry, dtype)
+        needs = catalog.needs_of(entry, dtype, self.device)
         if needs is None:
             return None
         batch = self.config.batch or 1
@@ -126,12 +126,8 @@ class Examination:
 
 def attention_problems(wanted: str, device: torch.device) -> list[str]:
     """Why the wanted attention backend cannot run; empty if it can, or if the choice is left open."""
-    found = backends(device)
-    if wanted == "auto" or (wanted in found and found[wanted] is None):
-        return []
-    if wanted not in found:
-        return [f"attention={wanted}: must be one of auto, {', '.join(found)}"]
-    return [f"attention={wanted} cannot run on {device}: {found[wanted]}"]
+    obstacle = None if wanted == "auto" else backends(device)[wanted]
+    return [] if obstacle is None else [f"attention={wanted} cannot run on {device}: {obstacle}"]
 
 
 def found_models(runtime_dir: Path | None) -> Iterator[str]:

@@ -298,13 +298,13 @@ def inspect_model(
     )
 
 
-def needs_of(entry: CatalogEntry, dtype: torch.dtype) -> Needs | None:
+def needs_of(entry: CatalogEntry, dtype: torch.dtype, device: torch.device) -> Needs | None:
     """The memory that a published model will need, by the catalogue alone; None if that cannot be told."""
     if entry.unsupported or not entry.sizes:
         return None
     from songgen.models.levo.inspect import needs_of_sizes
 
-    return needs_of_sizes(entry.sizes, entry.max_seconds, dtype=dtype)
+    return needs_of_sizes(entry.sizes, entry.max_seconds, dtype=dtype, device=device)
 
 
 def built_in_folder(name_or_path: str | Path) -> Path | None:

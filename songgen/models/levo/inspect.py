@@ -61,8 +61,10 @@ def inspect(
     return Inspection(folder, found.files, plan)
 
 
-def needs_of_sizes(sizes: Mapping[str, float], max_seconds: float, *, dtype: torch.dtype) -> Needs:
-    """What a published model will need on a GPU, by the catalogue alone.
+def needs_of_sizes(
+    sizes: Mapping[str, float], max_seconds: float, *, dtype: torch.dtype, device: torch.device
+) -> Needs:
+    """What a published model will need, by the catalogue alone.
 
     Args:
         sizes: of the language model, as in the catalogue.
@@ -75,7 +77,7 @@ def needs_of_sizes(sizes: Mapping[str, float], max_seconds: float, *, dtype: tor
         max_frames=lelm.config.max_frames,
         item=dtype.itemsize,
         position_bytes=bytes_per_position(lelm.config.num_heads, lelm.config.llama().head_dim, dtype),
-        device=torch.device("cuda"),
+        device=device,
     )
 
 
