@@ -64,6 +64,11 @@ class History:
         found = self._run_seeds.get(True) or self._run_seeds.get(False)
         return None if found is None else found[1]
 
+    @property
+    def songs(self) -> Mapping[str, dict[str, Any]]:
+        """The last record of every song by its name."""
+        return self._last
+
     def find(self, name: str, wanted: str) -> dict[str, Any] | None:
         """The record of a song that need not be made again, or None.
 
