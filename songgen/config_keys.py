@@ -209,7 +209,9 @@ KEYS: dict[str, Key] = {
     "prompts": Key(path, "folder in which style prompts are looked for", null="where the requests say"),
     "reference": Key(path, "YAML file of published figures to show beside", null="configs/reference"),
     "report": Key(path, "file that gets the table, as Markdown", null="it is only printed"),
-    "transcripts": Key(path, "what was heard: JSON Lines of name and text, or a folder of .txt", null="none"),
+    "transcripts": Key(
+        path, "what was heard, also within each OUT: JSON Lines of name and text, or .txt files", null="none"
+    ),
     "language": Key(choice("auto", "zh", "en"), "of the lyrics; auto reads it off each song"),
     "asr.program": Key(choice("faster-whisper"), "ASR that writes transcripts: faster-whisper", null="none"),
     "asr.model": Key(

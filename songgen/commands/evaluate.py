@@ -2,7 +2,8 @@
 
 songgen evaluate OUT [OUT ...] [transcripts=FILE] [key=value ...]
 
-Each folder gets `scores.jsonl` (a row a song) and `summary.json`; the table over all folders is printed.
+Each folder gets `scores.jsonl` (a row a song) and `summary.json`, and `transcripts.jsonl` where an ASR
+listened; the table over all folders is printed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from songgen.requests import SongRequest, read_requests
 
 logger = logging.getLogger(__name__)
 
-SCORES_NAME, SUMMARY_NAME = "scores.jsonl", "summary.json"
+SCORES_NAME, SUMMARY_NAME, TRANSCRIPTS_NAME = "scores.jsonl", "summary.json", "transcripts.jsonl"
 ALL_SCORED, SOME_FAILED = 0, 1
 EXIT_STATUS = "exit status: 0 all songs scored, 1 some could not be, 2 nothing could start, 130 interrupted"
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _evaluate(config: EvaluateConfig, folders: Sequence[Path]) -> int:
     references = read_published(config.reference)
-    tools = _tools(config)
+    tools = _tools(config, folders)
     scorers: tuple[Scorer, ...] = (Audiobox(**config.audiobox), SongEval(**config.songeval))
     requests = _requests(config.requests)
     bootstrap = Bootstrap(**config.bootstrap)
@@ -66,11 +67,17 @@ def _evaluate(config: EvaluateConfig, folders: Sequence[Path]) -> int:
     status = ALL_SCORED
     for folder in folders:
         songs = find_songs(folder, requests)
-        rows = _score(folder, songs, tools)
+        if not songs:
+            status = SOME_FAILED
+            print(f"songgen: {folder}: its records name no songs", file=sys.stderr)
+            continue
+        rows = _score(folder, songs, tools[folder])
         reasons = {scorer.name: add_scores(rows, songs, scorer) for scorer in scorers}
         not_run = {name: reason for name, reason in reasons.items() if reason is not None}
         summary = Summary(group_rows(folder, rows, bootstrap), bootstrap, not_run, references)
         _write(folder, rows, summary)
+        if config.asr["program"] is not None:
+            _write_transcripts(folder, rows)
         total = replace(
             total, groups=[*total.groups, *summary.groups], not_run={**total.not_run, **summary.not_run}
         )
@@ -93,15 +100,30 @@ def _score(folder: Path, songs: Sequence[FinishedSong], tools: Tools) -> list[Ro
     return [score_song(song, tools) for song in bar]
 
 
-def _tools(config: EvaluateConfig) -> Tools:
+def _tools(config: EvaluateConfig, folders: Sequence[Path]) -> dict[Path, Tools]:
+    """What each folder is scored with; its transcripts are its own, the ASR is loaded once."""
     from songgen.evaluate.pronunciation import Pronunciation
 
-    listener: Listener | None = None
+    asr: Listener | None = None
     if config.asr["program"] is not None:
-        listener = FasterWhisper(config.asr["model"], config.asr["device"])
+        asr = FasterWhisper(config.asr["model"], config.asr["device"])
+    tools = {folder: Tools(Pronunciation(), asr, config.language, config.prompts) for folder in folders}
     if config.transcripts is not None:
-        listener = Given(read_transcripts(config.transcripts), config.transcripts, listener)
-    return Tools(Pronunciation(), listener, config.language, config.prompts)
+        for folder in folders:
+            path = _transcripts_of(folder, config.transcripts, len(folders))
+            tools[folder] = replace(tools[folder], listener=Given(read_transcripts(path), path, asr))
+    return tools
+
+
+def _transcripts_of(folder: Path, given: Path, num_folders: int) -> Path:
+    """The transcripts within a folder, else the given ones of a single folder: names repeat over runs."""
+    if not given.is_absolute() and (folder / given).exists():
+        return folder / given
+    if num_folders > 1:
+        raise ValueError(
+            f"transcripts={given}: {folder} holds none of that name; each of several folders needs its own"
+        )
+    return given
 
 
 def _requests(path: Path | None) -> list[SongRequest]:
@@ -117,6 +139,13 @@ def _write(folder: Path, rows: Sequence[Row], summary: Summary) -> None:
     lines = b"".join(encode_record(row.as_dict()) for row in rows)
     whole = json.dumps(summary.as_dict(), indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     write_together({folder / SCORES_NAME: lines, folder / SUMMARY_NAME: whole})
+
+
+def _write_transcripts(folder: Path, rows: Sequence[Row]) -> None:
+    """Keep what the ASR heard, for `transcripts=transcripts.jsonl` another time."""
+    heard = [(row.name, row.details["per"]) for row in rows if "per" in row.details]
+    lines = [{"name": name, "text": found["transcript"], "asr": found["asr"]} for name, found in heard]
+    write_together({folder / TRANSCRIPTS_NAME: b"".join(map(encode_record, lines))})
 
 
 def _parser() -> argparse.ArgumentParser:
