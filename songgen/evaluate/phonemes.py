@@ -22,15 +22,17 @@ G2P = Callable[[str, str], list[str]]
 LANGUAGES = ("zh", "en")
 PER_RULE = (
     "PER = (substitutions + deletions + insertions) / phonemes of the lyrics, Levenshtein alignment of the "
-    "whole song; section tags and punctuation removed, case folded (NFKC), numbers spelt out; zh: pinyin "
-    "initials and finals without tones, en: CMU phonemes without stress; a folder's PER is "
-    "the ratio of its sums"
+    "whole song; section tags, punctuation and a transcript's remarks in square brackets removed, case "
+    "folded (NFKC), numbers spelt out; zh: pinyin initials and finals without tones, en: CMU phonemes without "
+    "stress; a folder's PER is the ratio of its sums"
 )
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA = re.compile(r"[\u3041-\u30ff]")
 _HANGUL = re.compile(f"[{HANGUL}]")
 _LATIN_WORD = re.compile(r"[^\W\d_]+")
+_REMARK = re.compile(r"\[[^\[\]]*\]")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _UNSPOKEN = re.compile(r"[^\w\s']|_")
 _STRAY_APOSTROPHE = re.compile(r"(?<!\w)'|'(?!\w)")
 
@@ -64,10 +66,11 @@ def sung_words(lyrics: str) -> str:
 def normalise(text: str) -> str:
     """Letters, digits and apostrophes within words, case folded, single blanks between words.
 
-    NFKC makes full-width letters and digits plain; curly apostrophes become straight ones. Accents stay.
+    NFKC makes full-width letters and digits plain; curly apostrophes become straight ones, `1,000` is one
+    number. Accents stay.
     """
     text = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("\u2018", "'")
-    text = _STRAY_APOSTROPHE.sub(" ", _UNSPOKEN.sub(" ", text))
+    text = _STRAY_APOSTROPHE.sub(" ", _UNSPOKEN.sub(" ", _THOUSANDS.sub("", text)))
     return " ".join(text.split())
 
 
@@ -89,6 +92,7 @@ def phoneme_errors(lyrics: str, transcript: str, language: str, g2p: G2P) -> Pho
 
     Args:
         lyrics: the lyric string, with its section tags.
+        transcript: the words; `[Music]` and the like are an ASR's remarks and do not count.
         language: `zh` or `en`, of both texts.
 
     Raises:
@@ -99,7 +103,7 @@ def phoneme_errors(lyrics: str, transcript: str, language: str, g2p: G2P) -> Pho
     wanted = g2p(normalise(sung_words(lyrics)), language)
     if not wanted:
         raise NotMeasured("the lyrics hold no words to sing")
-    return align(wanted, g2p(normalise(transcript), language))
+    return align(wanted, g2p(normalise(_REMARK.sub(" ", transcript)), language))
 
 
 def align(wanted: Sequence[str], heard: Sequence[str]) -> PhonemeErrors:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,7 @@ class Audiobox:
             raise NotMeasured(f"audiobox.checkpoint={self.checkpoint}: no such file")
         checkpoint = str(self.checkpoint.absolute()) if self.checkpoint else None
         task = {"paths": [str(path.absolute()) for path in paths], "checkpoint": checkpoint}
-        command = [str(self.python or sys.executable), str(Path(run_audiobox.__file__))]
+        command = [_interpreter(self.python), str(Path(run_audiobox.__file__).absolute())]
         printed = _run(command, self.name, given=json.dumps(task))
         lines = [
             line.removeprefix(run_audiobox.MARK)
@@ -110,7 +111,7 @@ class SongEval:
             songs.write_text("".join(f"{link}\n" for link in links), encoding="utf-8")
             out = Path(place) / "out"
             out.mkdir()
-            command = [str(self.python or sys.executable), "eval.py", "-i", str(songs), "-o", str(out)]
+            command = [_interpreter(self.python), "eval.py", "-i", str(songs), "-o", str(out)]
             _run(command, self.name, folder=self.dir.absolute())
             found = _result(out / "result.json")
         return [_read(found.get(link.stem), SONGEVAL_KEYS, self.name) for link in links]
@@ -134,6 +135,14 @@ def _result(path: Path) -> Mapping[str, object]:
     return found
 
 
+def _interpreter(python: Path | None) -> str:
+    """The Python to run, absolute where it can be found: a scorer may run in another folder."""
+    if python is None:
+        return sys.executable
+    found = shutil.which(python)
+    return str(Path(found).absolute()) if found else str(python)
+
+
 def _run(command: Sequence[str], name: str, *, given: str = "", folder: Path | None = None) -> str:
     """What a program printed.
 
@@ -141,7 +150,15 @@ def _run(command: Sequence[str], name: str, *, given: str = "", folder: Path | N
         NotMeasured: it cannot be started, or failed; the message ends with its last lines.
     """
     try:
-        done = subprocess.run(command, input=given, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            input=given,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
     except OSError as error:
         raise NotMeasured(f"{name}: {command[0]} cannot be run: {error.strerror}") from None
     if done.returncode:

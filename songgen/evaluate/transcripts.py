@@ -80,7 +80,8 @@ class FasterWhisper:
         try:
             self._model: Any = faster_whisper.WhisperModel(model, device=kind, device_index=int(index or 0))
         except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(f"asr.model={model}: faster-whisper cannot load it: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"asr.model={model}: faster-whisper cannot load it: {reason}") from error
 
     def listen(self, name: str, audio: Path, language: str) -> Transcript:
         """Transcribe an audio file."""

@@ -50,6 +50,15 @@ def test_tags_and_punctuation_do_not_count() -> None:
     )
 
 
+def test_remarks_of_an_asr_do_not_count_and_words_in_parentheses_do() -> None:
+    assert phoneme_errors("[verse] ab", "[Music] ab [\u97f3\u4e50]", "en", letters).errors == 0
+    assert phoneme_errors("[verse] ab (cd)", "ab", "en", letters).deletions == 2
+
+
+def test_a_number_with_commas_is_one_number() -> None:
+    assert normalise("1,000,000 miles, 3,5 and 1,2345") == "1000000 miles 3 5 and 1 2345"
+
+
 def test_the_rate_is_errors_over_phonemes_of_the_lyrics() -> None:
     found = phoneme_errors("[verse] abcd efgh", "abcx efg", "en", letters)
     assert found == PhonemeErrors(1, 1, 0, 8) and found.rate == 0.25

@@ -143,3 +143,26 @@ def test_songeval_absent_is_a_reason(checkout: Path, tmp_path: Path) -> None:
     (checkout / "eval.py").write_text("import sys; open(sys.argv[4] + '/result.json', 'w').write('[]')")
     with pytest.raises(NotMeasured, match=r"^SongEval's result\.json is not one JSON object$"):
         SongEval(checkout).score(one)
+
+
+def test_a_python_named_from_here_runs_in_the_checkout(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path means the user's folder, though SongEval runs in its own; a bare name is in PATH."""
+    own = tmp_path / "bin" / "mypython"
+    own.parent.mkdir()
+    own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    own.chmod(0o755)
+    one = [song(tmp_path / "one.wav")]
+    monkeypatch.chdir(tmp_path)
+    [found] = SongEval(Path("SongEval"), Path("bin/mypython")).score(one)
+    assert isinstance(found, dict)
+    monkeypatch.setenv("PATH", str(own.parent), prepend=":")
+    [again] = SongEval(checkout, Path("mypython")).score(one)
+    assert again == found
+
+
+def test_what_a_program_says_in_odd_bytes_is_still_said(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "eval.py").write_text("import sys; sys.stderr.buffer.write(b'bad \\xff'); sys.exit(1)")
+    with pytest.raises(NotMeasured, match=r"bad \ufffd$"):
+        SongEval(checkout).score([song(tmp_path / "one.wav")])
