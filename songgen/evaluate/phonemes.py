@@ -23,8 +23,8 @@ LANGUAGES = ("zh", "en")
 PER_RULE = (
     "PER = (substitutions + deletions + insertions) / phonemes of the lyrics, Levenshtein alignment of the "
     "whole song; section tags, punctuation and a transcript's remarks in square brackets removed, case "
-    "folded (NFKC), numbers spelt out; zh: pinyin initials and finals without tones, en: CMU phonemes without "
-    "stress; a folder's PER is the ratio of its sums"
+    "folded (NFKC), numbers spelt out; zh: pinyin initials and finals without tones, en: CMU phonemes "
+    "without stress; a folder's PER is the ratio of its sums"
 )
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")

@@ -120,16 +120,14 @@ def _measure_length(row: Row, song: FinishedSong, audio: Audio) -> None:
 
 def _measure_levels(row: Row, audio: Audio) -> None:
     samples, rate = audio.samples, audio.sample_rate
-    found = {f"{name}_silence_seconds": 0.0 for name in ("leading", "trailing", "longest")}
+    places = ("leading", "trailing", "longest")
 
     def quiet() -> Mapping[str, float]:
-        values = silence(samples, rate)
-        return {
-            "silence_fraction": values.fraction,
-            **{name: getattr(values, name.replace("_silence", "")) for name in found},
-        }
+        found = silence(samples, rate)
+        seconds = {f"{place}_silence_seconds": getattr(found, f"{place}_seconds") for place in places}
+        return {"silence_fraction": found.fraction, **seconds}
 
-    row.measure(("silence_fraction", *found), quiet)
+    row.measure(("silence_fraction", *(f"{place}_silence_seconds" for place in places)), quiet)
     row.measure(("clipped_fraction",), lambda: {"clipped_fraction": clipped_samples(samples) / samples.size})
     row.measure(("peak_dbfs",), lambda: {"peak_dbfs": peak_dbfs(samples)})
     row.measure(("loudness_lufs",), lambda: {"loudness_lufs": loudness_lufs(samples, rate)})
@@ -226,6 +224,7 @@ def _per(row: Row, song: FinishedSong, tools: Tools) -> Mapping[str, float]:
 
 
 def _lm_score(song: FinishedSong) -> Mapping[str, float]:
+    """The record's `lm_score`: mean log-probability of a token in nats, with the request and without."""
     found = song.record.get("lm_score")
     names = ("conditional", "null", "difference")
     if not isinstance(found, Mapping):
