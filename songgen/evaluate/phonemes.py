@@ -87,6 +87,12 @@ def language_of(text: str) -> str:
     return "zh" if len(_HAN.findall(text)) > len(_LATIN_WORD.findall(_HAN.sub(" ", text))) else "en"
 
 
+def check_language(language: str) -> None:
+    """Raise NotMeasured for a language whose pronunciation is not known."""
+    if language not in LANGUAGES:
+        raise NotMeasured(f"the lyrics are in {language!r}; phonemes are known for {' and '.join(LANGUAGES)}")
+
+
 def phoneme_errors(lyrics: str, transcript: str, language: str, g2p: G2P) -> PhonemeErrors:
     """Compare a transcript with the lyrics of a song.
 
@@ -98,8 +104,7 @@ def phoneme_errors(lyrics: str, transcript: str, language: str, g2p: G2P) -> Pho
     Raises:
         NotMeasured: no words to sing, a language without pronunciation, or no rapidfuzz.
     """
-    if language not in LANGUAGES:
-        raise NotMeasured(f"the lyrics are in {language!r}; phonemes are known for {' and '.join(LANGUAGES)}")
+    check_language(language)
     wanted = g2p(normalise(sung_words(lyrics)), language)
     if not wanted:
         raise NotMeasured("the lyrics hold no words to sing")

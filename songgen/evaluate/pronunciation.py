@@ -19,88 +19,19 @@ from songgen.evaluate.numerals import spell_numbers
 INSTALL = "pip install 'songgen[evaluate]'"
 _RUN = re.compile(r"(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)|(?P<word>[a-z][a-z']*)")
 _LONG_DRAWN = re.compile(r"(.)\1{2,}")
-_SPELLING = {
-    **{
-        "tch": "CH",
-        "sch": "S K",
-        "igh": "AY",
-        "eau": "OW",
-        "dge": "JH",
-        "tion": "SH AH N",
-        "sion": "ZH AH N",
-    },
-    **{
-        "ough": "AO",
-        "ch": "CH",
-        "sh": "SH",
-        "th": "TH",
-        "ph": "F",
-        "wh": "W",
-        "ck": "K",
-        "ng": "NG",
-        "qu": "K W",
-    },
-    **{
-        "kn": "N",
-        "wr": "R",
-        "gh": "G",
-        "ee": "IY",
-        "ea": "IY",
-        "oo": "UW",
-        "ou": "AW",
-        "ow": "OW",
-        "oa": "OW",
-    },
-    **{
-        "ai": "EY",
-        "ay": "EY",
-        "oi": "OY",
-        "oy": "OY",
-        "au": "AO",
-        "aw": "AO",
-        "ie": "IY",
-        "ey": "IY",
-        "ew": "UW",
-    },
-    **{
-        "er": "ER",
-        "ir": "ER",
-        "ur": "ER",
-        "ar": "AA R",
-        "or": "AO R",
-        "a": "AE",
-        "b": "B",
-        "c": "K",
-        "d": "D",
-    },
-    **{
-        "e": "EH",
-        "f": "F",
-        "g": "G",
-        "h": "HH",
-        "i": "IH",
-        "j": "JH",
-        "k": "K",
-        "l": "L",
-        "m": "M",
-        "n": "N",
-    },
-    **{
-        "o": "AA",
-        "p": "P",
-        "q": "K",
-        "r": "R",
-        "s": "S",
-        "t": "T",
-        "u": "AH",
-        "v": "V",
-        "w": "W",
-        "x": "K S",
-    },
-    **{"y": "IY", "z": "Z"},
-}
-"""Plain letter-to-sound rules for words that no dictionary has, longest letters first."""
+_RULES = """
+tch=CH sch=S_K igh=AY eau=OW dge=JH tion=SH_AH_N sion=ZH_AH_N ough=AO
+ch=CH sh=SH th=TH ph=F wh=W ck=K ng=NG qu=K_W kn=N wr=R gh=G
+ee=IY ea=IY oo=UW ou=AW ow=OW oa=OW ai=EY ay=EY oi=OY oy=OY au=AO aw=AO ie=IY ey=IY ew=UW
+er=ER ir=ER ur=ER ar=AA_R or=AO_R
+a=AE b=B c=K d=D e=EH f=F g=G h=HH i=IH j=JH k=K l=L m=M n=N o=AA p=P
+q=K r=R s=S t=T u=AH v=V w=W x=K_S y=IY z=Z
+"""
+"""Plain letter-to-sound rules for words that no dictionary has; of several that fit, the longest counts."""
 
+_SPELLING = {
+    letters: sounds.split("_") for letters, _, sounds in (rule.partition("=") for rule in _RULES.split())
+}
 _LONGEST_SPELLING = max(map(len, _SPELLING))
 _LEAST_PART = 3
 
@@ -184,7 +115,7 @@ def _by_letters(word: str) -> list[str]:
         for length in range(_LONGEST_SPELLING, 0, -1):
             letters = word[place : place + length]
             if letters in _SPELLING:
-                sounds += _SPELLING[letters].split()
+                sounds += _SPELLING[letters]
                 break
         place += max(1, len(letters))
     return sounds

@@ -17,7 +17,7 @@ from songgen.engine.drafts import read_draft
 from songgen.evaluate.levels import clipped_samples, peak_dbfs, silence
 from songgen.evaluate.loudness import loudness_lufs
 from songgen.evaluate.measures import NotMeasured
-from songgen.evaluate.phonemes import G2P, language_of, phoneme_errors, sung_words
+from songgen.evaluate.phonemes import G2P, check_language, language_of, phoneme_errors, sung_words
 from songgen.evaluate.rows import Row
 from songgen.evaluate.scorers import Scorer
 from songgen.evaluate.songs import FinishedSong
@@ -209,6 +209,7 @@ def _per(row: Row, song: FinishedSong, tools: Tools) -> Mapping[str, float]:
     asked = song.request.source.get("language") if song.request else None
     told = asked.lower()[:2] if isinstance(asked, str) else None
     language = tools.language or told or language_of(sung_words(song.lyrics))
+    check_language(language)  # before an ASR spends minutes on it
     stem = "vocal" if "vocal" in song.stems else str(song.stem)
     heard = tools.listener.listen(song.name, song.stems[stem], language)
     errors = phoneme_errors(song.lyrics, heard.text, language, tools.g2p)

@@ -162,6 +162,9 @@ def test_the_language_is_the_settings_else_the_requests_else_read_off(song: Fini
     assert score_song(told, replace(tools, language="en")).details["per"]["language"] == "en"
     spanish = asked(song, source={"language": "es"})
     assert missing(spanish, "per", tools).startswith("the lyrics are in 'es'")
+    assert missing(spanish, "per", replace(tools, listener=Given({}, Path("h")))).startswith(
+        "the lyrics are in"
+    )
     assert missing(song, "per", replace(tools, listener=Given({}, Path("h")))) == "h holds no transcript of a"
 
 
