@@ -17,7 +17,7 @@ from songgen.engine.settings import LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
-Command = Literal["generate", "render", "bench", "doctor"]
+Command = Literal["generate", "render", "bench", "doctor", "evaluate"]
 GROUPS = ("sampling",)
 REQUIRED = {
     "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
@@ -106,6 +106,26 @@ class BenchConfig:
     verbose: bool
 
 
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The settings of `songgen evaluate`; `config_keys.KEYS` says what the values mean.
+
+    `asr`, `audiobox`, `songeval` and `bootstrap` hold the settings of their group without its name.
+    """
+
+    requests: Path | None
+    prompts: Path | None
+    reference: Path
+    report: Path | None
+    transcripts: Path | None
+    language: Literal["zh", "en"] | None
+    asr: Mapping[str, Any]
+    audiobox: Mapping[str, Any]
+    songeval: Mapping[str, Any]
+    bootstrap: Mapping[str, Any]
+    verbose: bool
+
+
 def generate_config(overrides: Sequence[str]) -> GenerateConfig:
     """The settings of `songgen generate` with some `key=value` in place.
 
@@ -156,6 +176,28 @@ def doctor_config(overrides: Sequence[str]) -> DoctorConfig:
         ConfigError: as `generate_config`, but a model need not be given.
     """
     return DoctorConfig(**_values("doctor", overrides))
+
+
+def evaluate_config(overrides: Sequence[str]) -> EvaluateConfig:
+    """The settings of `songgen evaluate` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`; or a program without its model, and the reverse.
+    """
+    values = _values("evaluate", overrides)
+    own: dict[str, Any] = {name: values[name] for name in ("requests", "prompts", "report", "transcripts")}
+    own |= {name: _group(values, name) for name in ("asr", "audiobox", "songeval", "bootstrap")}
+    asr = own["asr"]
+    if asr["program"] and not asr["model"]:
+        raise ConfigError("asr.model is not given: asr.model=large-v3, or the folder of a converted model")
+    if asr["model"] and not asr["program"]:
+        raise ConfigError("asr.model has no effect without asr.program=faster-whisper")
+    return EvaluateConfig(
+        **own,
+        verbose=values["verbose"],
+        reference=values["reference"] or config_folder() / "reference" / "published.yaml",
+        language=None if values["language"] == "auto" else values["language"],
+    )
 
 
 def named_sampling(name: str) -> dict[str, Any]:
@@ -298,5 +340,9 @@ def _output(values: Mapping[str, Any]) -> Output:
 
 def _sampling(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is to change of the model's own sampling."""
-    named = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("sampling.")}
-    return {name: value for name, value in named.items() if value is not None}
+    return {name: value for name, value in _group(values, "sampling").items() if value is not None}
+
+
+def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """The settings of a group without its name."""
+    return {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{group}.")}

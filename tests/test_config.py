@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from songgen.config import (
+    GROUPS,
+    Command,
+    EvaluateConfig,
     GenerateConfig,
     config_folder,
     describe,
     doctor_config,
+    evaluate_config,
     generate_config,
     loading,
     named_sampling,
     render_config,
 )
-from songgen.config_keys import KEYS, ConfigError, read_value
+from songgen.config_keys import BENCH_KEYS, KEYS, ConfigError, read_value
 from songgen.engine.settings import Output
 from songgen.runtime.sampling import Sampling, changed_sampling
 
@@ -50,7 +55,8 @@ def test_every_setting_reaches_its_field() -> None:
         "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
-    assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
+    known = {key for key, _, _ in describe("generate")} - set(GROUPS)
+    assert {word.partition("=")[0] for word in [*given, *NEEDED]} == known
     found = config(*given)
     assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
     assert found.output == Output(Path("o"), "flac", 24, True, True)
@@ -62,6 +68,39 @@ def test_every_setting_reaches_its_field() -> None:
         "tiny", **options, codec_dtype="fp16", attention="sdpa", kv_cache="int8", threads=2
     )
     assert found.loading.gpu_memory == 10**10
+
+
+def test_every_setting_of_evaluate_reaches_its_field() -> None:
+    given = [
+        "requests=r", "prompts=p", "reference=f", "report=t", "transcripts=h", "language=zh",
+        "asr.program=faster-whisper", "asr.model=large-v3", "asr.device=cuda:1", "audiobox.python=a",
+        "audiobox.checkpoint=c", "songeval.dir=d", "songeval.python=s", "bootstrap.samples=200",
+        "bootstrap.confidence=0.9", "bootstrap.seed=4", "verbose=true",
+    ]  # fmt: skip
+    assert {word.partition("=")[0] for word in given} == {key for key, _, _ in describe("evaluate")}
+    assert evaluate_config(given) == EvaluateConfig(
+        requests=Path("r"),
+        prompts=Path("p"),
+        reference=Path("f"),
+        report=Path("t"),
+        transcripts=Path("h"),
+        language="zh",
+        asr={"program": "faster-whisper", "model": "large-v3", "device": "cuda:1"},
+        audiobox={"python": Path("a"), "checkpoint": Path("c")},
+        songeval={"dir": Path("d"), "python": Path("s")},
+        bootstrap={"samples": 200, "confidence": 0.9, "seed": 4},
+        verbose=True,
+    )
+    described = {key for command in get_args(Command) for key, _, _ in describe(command)}
+    assert {*KEYS, *BENCH_KEYS} == described - set(GROUPS)
+
+
+def test_an_asr_needs_its_model_and_a_model_its_program() -> None:
+    with pytest.raises(ConfigError, match=r"^asr\.model is not given: asr\.model=large-v3, or the folder"):
+        evaluate_config(["asr.program=faster-whisper"])
+    with pytest.raises(ConfigError, match=r"^asr\.model has no effect without asr\.program=faster-whisper$"):
+        evaluate_config(["asr.model=large-v3"])
+    assert evaluate_config([]).language is None and evaluate_config([]).reference.name == "published.yaml"
 
 
 def test_groups_and_single_values_in_any_order() -> None:

@@ -1,4 +1,4 @@
-"""What `generate` and `render` have in common: following a run to its end, and saying how it went."""
+"""What the commands that make songs have in common: following a run to its end, and saying how it went."""
 
 from __future__ import annotations
 
@@ -100,6 +100,14 @@ def run_line(model: Path | str) -> str:
     if Path("generate.sh").is_file():
         return f"sh generate.sh {name} sample/lyrics.jsonl output"
     return f"songgen generate model={name} input=lyrics.jsonl output.dir=output"
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """The settings and paths of a command line: a word is a setting if it looks like one and is no file."""
+    is_setting = {word: word.startswith("-") or ("=" in word and not Path(word).exists()) for word in words}
+    return [word for word in words if is_setting[word]], [
+        Path(word) for word in words if not is_setting[word]
+    ]
 
 
 def help_on(settings: Sequence[tuple[str, str, str]]) -> str:

@@ -65,6 +65,11 @@ class History:
         return None if found is None else found[1]
 
     @property
+    def songs(self) -> Mapping[str, dict[str, Any]]:
+        """The last record of every song by its name."""
+        return self._last
+
+    @property
     def finished(self) -> dict[str, Mapping[str, Any]]:
         """Song name to its last record, of the songs of which that is ok and names their files."""
         return {
