@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from songgen.config_keys import KEYS, ConfigError, did_you_mean, read_value
-from songgen.engine.settings import LyricsPolicy, Output
+from songgen.engine.settings import Engine, LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
 Command = Literal["generate", "render"]
-GROUPS = ("sampling",)
+GROUPS = ("sampling", "engine")
 REQUIRED = {
     "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
     "input": "input=FILE.jsonl",
@@ -46,6 +46,7 @@ class GenerateConfig:
     loading: Loading
     input: Path
     output: Output
+    engine: Engine
     sampling: Mapping[str, Any]
     generate_type: GenerateType
     stems: StemSource
@@ -87,7 +88,13 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         "verbose",
     )
     own = {name: values[name] for name in names}
-    return GenerateConfig(loading=_loading(values), output=_output(values), sampling=_sampling(values), **own)
+    return GenerateConfig(
+        loading=_loading(values),
+        output=_output(values),
+        engine=_engine(values),
+        sampling=_sampling(values),
+        **own,
+    )
 
 
 def render_config(overrides: Sequence[str]) -> RenderConfig:
@@ -227,6 +234,17 @@ def _default_choice(group: str) -> str:
 
 def _loading(values: Mapping[str, Any]) -> Loading:
     return Loading(**{item.name: values[item.name] for item in fields(Loading)})
+
+
+def _engine(values: Mapping[str, Any]) -> Engine:
+    engine = Engine(**{item.name: values[f"engine.{item.name}"] for item in fields(Engine)})
+    device = values["device"]
+    if engine.kind == "ray" and ":" in device:
+        raise ConfigError(f"device={device} has no effect with engine=ray, which gives each worker its GPU")
+    for name in ("address", "workers"):
+        if engine.kind == "local" and getattr(engine, name) is not None:
+            raise ConfigError(f"engine.{name}={getattr(engine, name)} has no effect without engine=ray")
+    return engine
 
 
 def _output(values: Mapping[str, Any]) -> Output:

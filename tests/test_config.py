@@ -18,7 +18,7 @@ from songgen.config import (
     render_config,
 )
 from songgen.config_keys import KEYS, ConfigError, read_value
-from songgen.engine.settings import Output
+from songgen.engine.settings import Engine, Output
 from songgen.runtime.sampling import Sampling, changed_sampling
 
 NEEDED = ["model=tiny", "input=lyrics.jsonl"]
@@ -44,8 +44,9 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
-        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
+        "max_seconds=20", "seed=5", "batch=4", "device=cuda", "dtype=bf16", "memory=low", "attention=sdpa",
         "threads=2", "on_error=stop", "resume=false", "verbose=true",
+        "engine.kind=ray", "engine.address=host:6379", "engine.workers=3",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
@@ -53,8 +54,9 @@ def test_every_setting_reaches_its_field() -> None:
     assert found.output == Output(Path("o"), "flac", 24, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
-    options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
+    options = {"runtime_dir": Path("rt"), "device": "cuda", "dtype": "bf16", "memory": "low", "batch": 4}
     assert found.loading == loading("tiny", **options, attention="sdpa", threads=2)
+    assert found.engine == Engine("ray", "host:6379", 3)
 
 
 def test_groups_and_single_values_in_any_order() -> None:

@@ -8,16 +8,20 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from songgen.commands.progress import Progress
-from songgen.commands.songs import CANNOT_START, Tally, help_on, load
+from songgen.commands.songs import CANNOT_START, Tally, help_on, load, loader
 from songgen.config import GenerateConfig, describe, generate_config
 from songgen.requests import RequestFile, read_requests
 
 if TYPE_CHECKING:
     from songgen.engine.journal import Journal
+    from songgen.engine.run import Run
+    from songgen.models.base import ModelFacts
 
 logger = logging.getLogger(__name__)
 
@@ -64,25 +68,42 @@ def _generate(config: GenerateConfig, requests: RequestFile) -> int:
 
 def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal, tally: Tally) -> None:
     from songgen.engine.plan import seconds_limit
-    from songgen.engine.run import Run, record_all
+    from songgen.engine.run import record_all
     from songgen.engine.settings import Settings
     from songgen.runtime.sampling import changed_sampling
 
-    model = load(config.loading)
-    settings = Settings(
-        sampling=changed_sampling(model.sampling, config.sampling),
-        seed=journal.run_seed(config.seed),
-        generate_type=config.generate_type,
-        stems=config.stems,
-        lyrics=config.lyrics,
-        max_seconds=seconds_limit(config.max_seconds, model),
-        memory=model.memory,
-    )
     total = sum(request.num_samples for request in requests.requests)
-    with Progress(total, ("compose", "render"), sys.stderr) as progress:
-        run = Run(model, settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
+    with ExitStack() as opened:
+        model, start = _engine(config, opened)
+        settings = Settings(
+            sampling=changed_sampling(model.sampling, config.sampling),
+            seed=journal.run_seed(config.seed),
+            generate_type=config.generate_type,
+            stems=config.stems,
+            lyrics=config.lyrics,
+            max_seconds=seconds_limit(config.max_seconds, model),
+            memory=model.memory,
+        )
+        progress = opened.enter_context(Progress(total, ("compose", "render"), sys.stderr))
+        run = start(settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
         outcomes = run.songs(requests.requests)
         tally.follow(record_all(outcomes, journal, model, settings.seed), progress)
+
+
+def _engine(config: GenerateConfig, opened: ExitStack) -> tuple[ModelFacts, Callable[..., Run]]:
+    """The model's facts, and what starts a run of it: in this process, or on the workers of a cluster."""
+    from songgen.engine.run import Run
+
+    if config.engine.kind == "local":
+        model = load(config.loading)
+        return model, partial(Run, model)
+    from songgen.engine.cluster import Cluster
+    from songgen.engine.spread import SpreadRun
+
+    workers = Cluster(config.engine, loader(config.loading), device=config.loading.device)
+    cluster = opened.enter_context(workers)
+    print(f"Model: {cluster.model.summary}; workers: {len(cluster.seats)}", file=sys.stderr)
+    return cluster.model, partial(SpreadRun, cluster)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +66,17 @@ class Tally:
         print(f"Records: {records}")
 
 
-def load(loading: Loading) -> SongModel:
-    """Load the model of a run, and say which."""
+def loader(loading: Loading) -> Callable[[], SongModel]:
+    """What loads the model of a run, here or in another process."""
     from songgen.models.catalog import load_model
 
     options = asdict(loading)
-    model = load_model(options.pop("model"), **options)
+    return partial(load_model, options.pop("model"), **options)
+
+
+def load(loading: Loading) -> SongModel:
+    """Load the model of a run, and say which."""
+    model = loader(loading)()
     print(f"Model: {model.summary}", file=sys.stderr)
     return model
 

@@ -12,7 +12,7 @@ from songgen.engine.drafts import TOKENS_KEY, encode_draft
 from songgen.engine.plan import stem_name
 from songgen.engine.settings import Output
 from songgen.files import remove_leftovers, write_together
-from songgen.models.base import Song, SongModel
+from songgen.models.base import ModelFacts, Song
 
 AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER = "audio", "tokens", "jsonl"
 
@@ -34,7 +34,7 @@ class Saved:
     seconds: float
 
 
-def save_song(song: Song, output: Output, model: SongModel) -> Saved:
+def save_song(song: Song, output: Output, model: ModelFacts) -> Saved:
     """Write a song's files; they appear whole, and none before all could be written.
 
     Raises:
