@@ -108,6 +108,22 @@ def render_config(overrides: Sequence[str]) -> RenderConfig:
     return RenderConfig(loading=_loading(values), output=_output(values), **own)
 
 
+def resolved(command: Command, overrides: Sequence[str]) -> dict[str, Any]:
+    """All settings of a command with some `key=value` in place, as a tree of plain values, for a YAML file.
+
+    Raises:
+        ConfigError: as `generate_config`.
+    """
+    tree: dict[str, Any] = {}
+    for key, value in _values(command, overrides).items():
+        *groups, leaf = key.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[leaf] = str(value) if isinstance(value, Path) else value
+    return tree
+
+
 def named_sampling(name: str) -> dict[str, Any]:
     """The sampling settings of a file in `configs/sampling`: what it changes of a model's own.
 

@@ -1,6 +1,7 @@
 """`songgen generate`: songs from a file of requests.
 
 songgen generate model=tiny input=sample/lyrics.jsonl output.dir=output [key=value ...]
+songgen generate --multirun ... sampling.temperature=0.7,0.8,0.9     (a run for each value: see `sweep.py`)
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLE = "songgen generate model=tiny input=sample/lyrics.jsonl output.dir=output"
+MULTIRUN = ("--multirun", "-m")
 EXIT_STATUS = "exit status: 0 all songs made, 1 some failed, 2 nothing could start, 130 interrupted"
+
+
+SWEEP = (
+    "--multirun (-m): a run for each combination of the values that are given with commas, such as\n"
+    "sampling.temperature=0.7,0.9, each in its own folder of output.dir; hydra/launcher=... says where"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,6 +46,10 @@ def main(argv: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         _parser().print_help()
         return 0
+    if any(word in MULTIRUN for word in argv):
+        from songgen.commands.sweep import sweep
+
+        return sweep([word for word in argv if word not in MULTIRUN])
     config = generate_config(argv)
     if config.verbose:
         logging.getLogger("songgen").setLevel(logging.DEBUG)
@@ -110,8 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     settings = help_on(describe("generate"))
     return argparse.ArgumentParser(
         prog="songgen generate",
-        usage="songgen generate model=MODEL input=FILE.jsonl [output.dir=OUT] [key=value ...]",
+        usage="songgen generate [--multirun] model=MODEL input=FILE.jsonl [output.dir=OUT] [key=value ...]",
         description="Make songs from a file of requests, one JSON object a line.",
-        epilog=f"settings and their defaults:\n{settings}\n\n{EXIT_STATUS}\nexample: {EXAMPLE}",
+        epilog=f"settings and their defaults:\n{settings}\n\n{SWEEP}\n\n{EXIT_STATUS}\nexample: {EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,8 +1,8 @@
 """The workers of a Ray cluster: how many, where they run, when they are ready, and what is wrong with them.
 
 Ray places the workers, queues their calls, and carries the songs back with back-pressure. A worker that died
-gets a successor and is not restarted: nobody knows which calls to a restarted one were carried out. Which songs
-a worker gets is up to `spread.py`.
+gets a successor and is not restarted: nobody knows which calls to a restarted one were carried out. Which
+songs a worker gets is up to `spread.py`.
 """
 
 from __future__ import annotations
