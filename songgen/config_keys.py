@@ -200,7 +200,9 @@ KEYS: dict[str, Key] = {
         choice("local", "ray"), "this process, or workers on all GPUs; engine=local|ray sets it"
     ),
     "engine.address": Key(
-        text, "a running Ray cluster: auto, or its host:port", null="one is started on this machine"
+        pattern(r"auto|[^\s/:]+:\d+", "auto or host:port"),
+        "a running Ray cluster: auto, or its host:port",
+        null="one is started on this machine",
     ),
     "engine.workers": Key(
         whole(1), "workers that each hold the model", null="one on each GPU, else on each machine"

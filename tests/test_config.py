@@ -126,6 +126,12 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("sampling.cfg_coef=nan", r"must be a number"),
         ("sampling.penalty=0", r"must be a number above 0"),
         ("device=gpu", r"device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
+        ("engine=slurm", r"engine=slurm: must be one of local, ray"),
+        ("engine.workers=2", r"engine\.workers=2 has no effect without engine=ray"),
+        (
+            "engine.address=ray://host:1",
+            r"engine\.address=ray://host:1: must be auto or host:port, or null \(one",
+        ),
         ("dtype=fp8", r"dtype=fp8: must be one of auto, fp16, bf16, fp32"),
         ("memory=mid", r"memory=mid: must be one of auto, full, low"),
         ("attention=", r"attention=: must be text that is not empty"),
@@ -137,6 +143,15 @@ def test_null_is_written_in_several_ways(word: str) -> None:
 def test_what_is_wrong_is_said(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(override)
+
+
+def test_engine_ray_chooses_its_file_and_its_gpus_itself() -> None:
+    assert config().engine == Engine()
+    assert config("engine=ray", "engine.workers=2").engine == Engine("ray", None, 2)
+    with pytest.raises(
+        ConfigError, match="device=cuda:1 has no effect with engine=ray, which gives each worker"
+    ):
+        config("engine=ray", "device=cuda:1")
 
 
 def test_a_setting_without_effect_on_render_is_refused() -> None:

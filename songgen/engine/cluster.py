@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 LOAD_TRIES = 3
 """Workers in a row that may die of loading the model before a seat is given up."""
 
+CONNECT_SECONDS = 10.0
 SONGS_UNREAD = 2
 """Songs that wait in Ray's memory for the driver, for each worker, before the worker itself has to wait."""
 
@@ -303,7 +305,10 @@ def _connect(ray: ModuleType, address: str | None) -> None:
     if address is None:
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
         return
+    host, has_port, port = address.rpartition(":")
     try:
+        if has_port:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConnectionError(
