@@ -32,7 +32,7 @@ needed = (
     "torch transformers hydra omegaconf pydantic numpy soundfile soxr safetensors einops huggingface_hub yaml tqdm"
 ).split()
 if sys.argv[1] != "run":
-    needed += ["pytest", "hypothesis"]
+    needed += ["pytest", "hypothesis", "ray", "submitit"]
 if sys.argv[1] == "ci":
     needed += ["ruff", "mypy"]
 missing = [name for name in needed if importlib.util.find_spec(name) is None]

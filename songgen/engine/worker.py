@@ -74,12 +74,14 @@ class Made:
     @classmethod
     def of(cls, outcome: Outcome) -> Made:
         """What travels back: the audio and tokens, without the conditions, which may lie on a GPU."""
-        song = outcome.song
+        song, failure = outcome.song, outcome.failure
+        if failure is not None:
+            failure = Failure(failure.stage, failure.error)
         if song is not None:
             conditions = song.draft.job.conditions
             notes = Notes(dict(conditions.notes) if conditions is not None else {})
             song = replace(song, draft=replace(song.draft, job=replace(song.draft.job, conditions=notes)))
-        return cls(outcome.name, song, outcome.failure, outcome.condition_seconds)
+        return cls(outcome.name, song, failure, outcome.condition_seconds)
 
 
 class Worker:
