@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     command, rest = _command(words)
     _set_up_logging()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read by Ray, where it is used: no calls home
     try:
         words = [*_settings_of_environment(command), *rest]
         return int(importlib.import_module(f"songgen.commands.{command}").main(words))

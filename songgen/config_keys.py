@@ -225,6 +225,17 @@ KEYS: dict[str, Key] = {
         "taken off a token's logit each time it occurred in the song; 0 = off",
         null=OWN_SAMPLING,
     ),
+    "engine.kind": Key(
+        choice("local", "ray"), "this process, or workers on all GPUs; engine=local|ray sets it"
+    ),
+    "engine.address": Key(
+        pattern(r"auto|[^\s/:]+:\d+", "auto or host:port"),
+        "a running Ray cluster: auto, or its host:port",
+        null="one is started on this machine",
+    ),
+    "engine.workers": Key(
+        whole(1), "workers that each hold the model", null="one on each GPU, else on each machine"
+    ),
     "on_error": Key(choice("continue", "stop"), "bad lines: continue with the others, or stop at once"),
     "resume": Key(flag, "skip songs that are there already, made from the same request"),
     "batch": Key(

@@ -10,12 +10,8 @@ import pytest
 import yaml
 
 from songgen.config import (
-    GROUPS,
-    Command,
     EvaluateConfig,
     GenerateConfig,
-    config_folder,
-    describe,
     doctor_config,
     evaluate_config,
     generate_config,
@@ -24,7 +20,8 @@ from songgen.config import (
     render_config,
 )
 from songgen.config_keys import BENCH_KEYS, KEYS, ConfigError, read_value
-from songgen.engine.settings import Output
+from songgen.config_tree import GROUPS, Command, config_folder, describe
+from songgen.engine.settings import Engine, Output
 from songgen.runtime.sampling import Sampling, changed_sampling
 
 NEEDED = ["model=tiny", "input=lyrics.jsonl"]
@@ -51,9 +48,10 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
-        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "codec_dtype=fp16",
+        "max_seconds=20", "seed=5", "batch=4", "device=cuda", "dtype=bf16", "codec_dtype=fp16",
         "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
+        "engine.kind=ray", "engine.address=host:6379", "engine.workers=3",
     ]  # fmt: skip
     known = {key for key, _, _ in describe("generate")} - set(GROUPS)
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == known
@@ -62,12 +60,13 @@ def test_every_setting_reaches_its_field() -> None:
     assert found.output == Output(Path("o"), "flac", 24, True, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
-    options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
+    options = {"runtime_dir": Path("rt"), "device": "cuda", "dtype": "bf16", "memory": "low", "batch": 4}
     options["gpu_memory"] = "10 GB"
     assert found.loading == loading(
         "tiny", **options, codec_dtype="fp16", attention="sdpa", kv_cache="int8", threads=2
     )
     assert found.loading.gpu_memory == 10**10
+    assert found.engine == Engine("ray", "host:6379", 3)
 
 
 def test_every_setting_of_evaluate_reaches_its_field() -> None:
@@ -85,7 +84,7 @@ def test_every_setting_of_evaluate_reaches_its_field() -> None:
         report=Path("t"),
         transcripts=Path("h"),
         language="zh",
-        asr={"program": "faster-whisper", "model": "large-v3", "device": "cuda:1"},
+        asr={"program": "faster-whisper", "model": "large-v3", "device": "cuda"},
         audiobox={"python": Path("a"), "checkpoint": Path("c")},
         songeval={"dir": Path("d"), "python": Path("s")},
         bootstrap={"samples": 200, "confidence": 0.9, "seed": 4},
@@ -173,6 +172,12 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("sampling.cfg_coef=nan", r"must be a number"),
         ("sampling.penalty=0", r"must be a number above 0"),
         ("device=gpu", r"device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
+        ("engine=slurm", r"engine=slurm: must be one of local, ray"),
+        ("engine.workers=2", r"engine\.workers=2 has no effect without engine=ray"),
+        (
+            "engine.address=ray://host:1",
+            r"engine\.address=ray://host:1: must be auto or host:port, or null \(one",
+        ),
         ("dtype=fp8", r"dtype=fp8: must be one of auto, fp16, bf16, fp32"),
         ("memory=mid", r"memory=mid: must be one of auto, full, low"),
         ("attention=", r"attention=: must be one of auto, flash, triton, sdpa"),
@@ -184,6 +189,15 @@ def test_null_is_written_in_several_ways(word: str) -> None:
 def test_what_is_wrong_is_said(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(override)
+
+
+def test_engine_ray_chooses_its_file_and_its_gpus_itself() -> None:
+    assert config().engine == Engine()
+    assert config("engine=ray", "engine.workers=2").engine == Engine("ray", None, 2)
+    with pytest.raises(
+        ConfigError, match="device=cuda:1 has no effect with engine=ray, which gives each worker"
+    ):
+        config("engine=ray", "device=cuda:1")
 
 
 def test_a_setting_without_effect_on_render_is_refused() -> None:

