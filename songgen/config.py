@@ -17,7 +17,7 @@ from songgen.engine.settings import LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
-Command = Literal["generate", "render"]
+Command = Literal["generate", "render", "ui"]
 GROUPS = ("sampling",)
 REQUIRED = {
     "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
@@ -68,6 +68,22 @@ class RenderConfig:
     verbose: bool
 
 
+@dataclass(frozen=True)
+class UiConfig:
+    """The settings of `songgen ui`; `output` says what the form starts with, `max_upload_mb` is in 10**6
+    bytes."""
+
+    loading: Loading
+    output: Output
+    stems: StemSource
+    lyrics: LyricsPolicy
+    host: str
+    port: int
+    share: bool
+    max_upload_mb: int
+    verbose: bool
+
+
 def generate_config(overrides: Sequence[str]) -> GenerateConfig:
     """The settings of `songgen generate` with some `key=value` in place.
 
@@ -99,6 +115,23 @@ def render_config(overrides: Sequence[str]) -> RenderConfig:
     values = _values("render", overrides)
     own = {name: values[name] for name in ("generate_type", "resume", "verbose")}
     return RenderConfig(loading=_loading(values), output=_output(values), **own)
+
+
+def ui_config(overrides: Sequence[str]) -> UiConfig:
+    """The settings of `songgen ui` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`.
+    """
+    values = _values("ui", overrides)
+    own = {name: values[name] for name in ("stems", "lyrics", "verbose")}
+    page = {name: values[f"ui.{name}"] for name in ("host", "port", "share", "max_upload_mb")}
+    return UiConfig(loading=_loading(values), output=_output(values), **own, **page)
+
+
+def sampling_names() -> list[str]:
+    """The files in `configs/sampling`, for whoever lets a user choose."""
+    return _choices("sampling")
 
 
 def named_sampling(name: str) -> dict[str, Any]:

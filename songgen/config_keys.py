@@ -205,5 +205,9 @@ KEYS: dict[str, Key] = {
     "attention": Key(text, "attention backend: auto, or one by name; sdpa runs everywhere"),
     "threads": Key(threads, "CPU threads: auto or a number"),
     "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
+    "ui.host": Key(text, "address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for all"),
+    "ui.port": Key(whole(1, 65535), "port to listen on"),
+    "ui.share": Key(flag, "also open a public address through gradio.live, for anybody who knows it"),
+    "ui.max_upload_mb": Key(whole(1), "largest clip that can be uploaded, in megabytes"),
     "verbose": Key(flag, "log more, with the traceback of each error"),
 }

@@ -20,11 +20,14 @@ import pytest
 SCRIPTS = (
     "generate.sh",
     "tools/setup_env.sh",
+    "tools/find_browser.sh",
+    "tools/gradio/run.sh",
     "tools/test.sh",
     ".ci/run",
     "pyproject.toml",
     "requirements.txt",
     "requirements_nodeps.txt",
+    "requirements_ui.txt",
     "requirements_dev.txt",
 )
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]

@@ -63,8 +63,8 @@ def _generate(config: GenerateConfig, requests: RequestFile) -> int:
 
 
 def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal, tally: Tally) -> None:
+    from songgen.engine.folder import make_songs
     from songgen.engine.plan import seconds_limit
-    from songgen.engine.run import Run, record_all
     from songgen.engine.settings import Settings
     from songgen.runtime.sampling import changed_sampling
 
@@ -80,9 +80,8 @@ def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal,
     )
     total = sum(request.num_samples for request in requests.requests)
     with Progress(total, ("compose", "render"), sys.stderr) as progress:
-        run = Run(model, settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
-        outcomes = run.songs(requests.requests)
-        tally.follow(record_all(outcomes, journal, model, settings.seed), progress)
+        ended = make_songs(requests.requests, journal, model, settings, report=progress)
+        tally.follow(ended, progress)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -126,6 +126,10 @@ class SongModel(Protocol):
         """Hex digest of the files that turn this request's prompt into conditions; None without a prompt."""
 
     @property
+    def prompt_styles(self) -> Sequence[str]:
+        """What `auto_prompt_audio_type` may be; empty without a library of prompts."""
+
+    @property
     def batch(self) -> int:
         """Songs that the model makes at once."""
 
