@@ -14,7 +14,7 @@ from songgen.linter import Finding, lint_descriptions, lint_lyrics, mend_descrip
 from songgen.models.base import SongModel
 from songgen.models.catalog import BUILT_IN
 from songgen.request_names import check_idx
-from songgen.ui.form import Form, editor_text, form_of, lyric_string, request_of, sampling_of
+from songgen.ui.form import Form, editor_text, form_of, lyric_string, number_of, request_of, sampling_of
 from songgen.ui.history import History, PastSong
 from songgen.ui.queue import SongQueue, View, Wanted
 from songgen.ui.uploads import Uploads
@@ -60,10 +60,11 @@ class Desk:
     def findings(self, form: Form) -> list[Finding]:
         """What the linter says of a form's texts, lyrics first; nothing of an editor that is still empty."""
         rules = self.model.text_rules
-        lyrics = lyric_string(form.lyrics)
+        lyrics, seconds = lyric_string(form.lyrics), number_of(form.max_seconds)
+        limit = None if isinstance(seconds, str) else seconds
         found: list[Finding] = []
         if lyrics:
-            found = lint_lyrics(lyrics, rules, generate_type=form.generate_type, max_seconds=form.max_seconds)
+            found = lint_lyrics(lyrics, rules, generate_type=form.generate_type, max_seconds=limit)
         return found + lint_descriptions(form.descriptions, rules)
 
     def mended(self, form: Form) -> Form:
@@ -96,7 +97,7 @@ class Desk:
 
         want(name)  # refused before it takes a name
         view = self.queue.add(name, want)
-        return Added(view, int(form.seed.strip() or seed))
+        return Added(view, seed if not form.seed.strip() else int(form.seed))
 
     def again(self, name: str) -> tuple[Form, list[str]]:
         """The form of a song of the folder, seed included, and what of it cannot be repeated here.

@@ -45,6 +45,7 @@ def build_fields(desk: Desk) -> dict[str, Any]:
     _build_settings(form, start, desk.model.max_seconds)
     with gr.Row(equal_height=True, elem_classes="sg-go"):
         form["name"] = gr.Textbox(
+            label="Name",
             show_label=False,
             placeholder="name of the song (song)",
             elem_id="sg-name",
@@ -94,9 +95,7 @@ def _build_descriptions(form: dict[str, Any]) -> tuple[dict[str, Any], Any]:
             elem_id="sg-descriptions",
             placeholder="female, warm, folk, guitar, the bpm is 90",
         )
-        bpm = gr.Number(
-            label="bpm", precision=0, minimum=10, maximum=999, scale=1, elem_id="sg-bpm", min_width=80
-        )
+        bpm = gr.Textbox(label="bpm", max_length=3, scale=1, elem_id="sg-bpm", min_width=80)
     chips = {
         dimension: gr.CheckboxGroup(
             list(DESCRIPTION_TAGS[dimension]),
@@ -146,7 +145,7 @@ def _build_settings(form: dict[str, Any], start: Form, longest: float) -> None:
             min_width=70,
         )
         form["seed"] = gr.Textbox(label="Seed", placeholder="random", elem_id="sg-seed", min_width=110)
-        form["max_seconds"] = gr.Number(
+        form["max_seconds"] = gr.Textbox(
             label="Longest, s", placeholder=f"{longest:g}", elem_id="sg-seconds", min_width=90
         )
         form["format"] = gr.Dropdown(
@@ -160,13 +159,7 @@ def _build_settings(form: dict[str, Any], start: Form, longest: float) -> None:
             sampling_names(), value=start.sampling, label="Sampling", min_width=120, elem_id="sg-preset"
         )
         for name in OVERRIDES:
-            form[name] = gr.Number(
-                label=name,
-                placeholder="as named",
-                precision=0 if name == "top_k" else None,
-                min_width=90,
-                elem_id=f"sg-{name}",
-            )
+            form[name] = gr.Textbox(label=name, placeholder="as named", min_width=90, elem_id=f"sg-{name}")
         form["stems"] = gr.Dropdown(
             [("the model", "model"), ("a separator", "separator")],
             value=start.stems,

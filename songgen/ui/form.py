@@ -6,6 +6,7 @@ the form that makes the same song again. Knows nothing of how the page looks.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,8 +41,8 @@ class Form:
         lyrics: one section a line, or the published form.
         clip: a kept upload, style: one of the model's library.
         takes: songs to make, seed, seed + 1, ...
-        seed: digits; text, as a browser's numbers end at 2**53.
-        sampling: a name of `configs/sampling`; the four after it change it.
+        seed, max_seconds: numbers as text: those of a browser end at 2**53, and know no empty field.
+        sampling: a name of `configs/sampling`; the four after it, numbers as text, change it.
     """
 
     name: str = ""
@@ -53,13 +54,13 @@ class Form:
     stems: StemSource = "model"
     takes: int = 1
     seed: str = ""
-    max_seconds: float | None = None
+    max_seconds: str = ""
     format: AudioFormat = "wav"
     sampling: str = OWN_SAMPLING
-    temperature: float | None = None
-    top_k: float | None = None
-    top_p: float | None = None
-    cfg_coef: float | None = None
+    temperature: str = ""
+    top_k: str = ""
+    top_p: str = ""
+    cfg_coef: str = ""
 
 
 def request_of(form: Form, *, idx: str, seed: int) -> SongRequest:
@@ -72,22 +73,34 @@ def request_of(form: Form, *, idx: str, seed: int) -> SongRequest:
     Raises:
         ValueError: what `parse_request` says of the same line of JSON Lines.
     """
-    wanted = form.seed.strip()
     mapping = {
         "idx": idx,
         "gt_lyric": lyric_string(form.lyrics),
         "descriptions": form.descriptions.strip() or None,
         "generate_type": form.generate_type,
         "stems": form.stems,
-        "seed": (int(wanted) if wanted.isascii() and wanted.isdecimal() else wanted) if wanted else seed,
+        "seed": seed if number_of(form.seed) is None else number_of(form.seed),
         "num_samples": form.takes,
-        "max_seconds": form.max_seconds,
+        "max_seconds": number_of(form.max_seconds),
         "prompt_audio_path": None if form.clip is None else str(form.clip),
         "auto_prompt_audio_type": form.style or None,
-        **{name: _plain(getattr(form, name)) for name in OVERRIDES},
+        **{name: number_of(getattr(form, name)) for name in OVERRIDES},
     }
     given = {key: value for key, value in mapping.items() if value is not None}
     return parse_request(given, default_generate_type=form.generate_type)
+
+
+def number_of(text: str) -> int | float | str | None:
+    """The number that a field holds; None where it is empty, and what is no number as it stands, for
+    `parse_request` to refuse."""
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        number = int(text) if text.lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
 
 
 def sampling_of(form: Form, model: SongModel) -> Sampling:
@@ -163,7 +176,7 @@ def form_of(
         generate_type=record.get("generate_type", "mixed"),
         stems=record.get("stems") or request.get("stems") or "model",
         seed=str(record.get("seed", "")),
-        max_seconds=record.get("max_seconds"),
+        max_seconds=_text(record.get("max_seconds")),
         format=_format_of(record),
     )
     sampling = record.get("sampling")
@@ -182,7 +195,7 @@ def _with_sampling(form: Form, wanted: dict[str, Any], model: SongModel) -> tupl
         return [key for key, value in wanted.items() if found[name].get(key) != value]
 
     best = min(names, key=lambda name: (_num_others(differing(name)), len(differing(name))))
-    changed = {key: wanted[key] for key in differing(best) if key in OVERRIDES}
+    changed = {key: _text(wanted[key]) for key in differing(best) if key in OVERRIDES}
     others = [f"sampling.{key}={wanted[key]:g}" for key in differing(best) if key not in OVERRIDES]
     notes = [f"it was made with {', '.join(others)}, which this page cannot set"] if others else []
     return replace(form, sampling=best, **changed), notes
@@ -204,6 +217,8 @@ def _tags_in(descriptions: str) -> list[str]:
     return [tag.strip() for tag in descriptions.split(",") if tag.strip()]
 
 
-def _plain(value: float | None) -> float | int | None:
-    """A whole number as an int: a browser knows only one kind."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _text(value: object) -> str:
+    """A number as a field shows it, without loss; whole ones without a point."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)

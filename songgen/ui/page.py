@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from songgen.tags import dimension_of
 from songgen.ui import views
 from songgen.ui.desk import Desk
 from songgen.ui.fields import CHIPS, QUIET, build_fields
@@ -114,9 +115,8 @@ def _fill(form: Form) -> list[Any]:
 
 def _tag_values(descriptions: str) -> list[Any]:
     """The values of the chips and of the tempo for some descriptions."""
-    tempo = tags_of(descriptions, "bpm")
-    number = int("".join(filter(str.isdigit, tempo[0]))) if tempo else None
-    return [*(tags_of(descriptions, dimension) for dimension in CHIPS), number]
+    tempo = "".join(filter(str.isdigit, "".join(tags_of(descriptions, "bpm")[:1])))
+    return [*(tags_of(descriptions, dimension) for dimension in CHIPS), tempo]
 
 
 def _wire_text(desk: Desk, parts: Parts) -> None:
@@ -125,7 +125,7 @@ def _wire_text(desk: Desk, parts: Parts) -> None:
     lyrics, descriptions = form["lyrics"], form["descriptions"]
     checked = [lyrics, descriptions, form["generate_type"], form["max_seconds"]]
 
-    def check(text: str, tags: str, kind: Any, seconds: float | None) -> list[Any]:
+    def check(text: str, tags: str, kind: Any, seconds: str) -> list[Any]:
         found = desk.findings(Form(lyrics=text, descriptions=tags, generate_type=kind, max_seconds=seconds))
         shown = views.findings(found, is_empty=not text.strip())
         return [shown, gr.update(visible=any(finding.safe for finding in found))]
@@ -137,8 +137,9 @@ def _wire_text(desk: Desk, parts: Parts) -> None:
     def choose(dimension: str) -> Callable[..., str]:
         return lambda text, tags: with_tags(text, dimension, tags)
 
-    def set_tempo(text: str, number: float | None) -> str:
-        return with_tags(text, "bpm", [] if number is None else [f"the bpm is {int(number)}"])
+    def set_tempo(text: str, number: str) -> str:
+        tag = f"the bpm is {number.strip()}"
+        return with_tags(text, "bpm", [tag] if dimension_of(tag) == "bpm" else [])
 
     for component in checked:
         component.change(check, checked, [parts.findings, parts.mend], trigger_mode="always_last", **QUIET)

@@ -33,11 +33,11 @@ FULL = Form(
     stems="separator",
     takes=2,
     seed="9007199254740993",
-    max_seconds=12.0,
-    temperature=0.5,
-    top_k=7.0,
-    top_p=0.25,
-    cfg_coef=2.0,
+    max_seconds="12",
+    temperature="0.5",
+    top_k=" 7",
+    top_p=".25",
+    cfg_coef="2.0",
 )
 LINE = {
     "idx": "a", "gt_lyric": LYRICS, "descriptions": "female, folk", "generate_type": "separate",
@@ -80,11 +80,14 @@ def test_a_clip_is_the_prompt() -> None:
     ("change", "line"),
     [
         ({"seed": "abc"}, {"seed": "abc"}),
-        ({"seed": "-1"}, {"seed": "-1"}),
+        ({"seed": "-1"}, {"seed": -1}),
         ({"lyrics": " "}, {"gt_lyric": ""}),
         ({"takes": 0}, {"num_samples": 0}),
-        ({"temperature": -1.0}, {"temperature": -1}),
-        ({"top_k": 1.5}, {"top_k": 1.5}),
+        ({"temperature": "-1"}, {"temperature": -1}),
+        ({"top_k": "1.5"}, {"top_k": 1.5}),
+        ({"top_p": "a lot"}, {"top_p": "a lot"}),
+        ({"max_seconds": "0"}, {"max_seconds": 0}),
+        ({"cfg_coef": "nan"}, {"cfg_coef": "nan"}),
         ({"clip": Path("/x/a.wav")}, {"prompt_audio_path": "/x/a.wav"}),
     ],
 )
@@ -143,7 +146,7 @@ def test_a_record_is_the_form_that_makes_it_again() -> None:
     assert notes == []
     assert form == Form(
         name="a", lyrics="[verse] Hello there.\n[chorus] Oh.", descriptions="female", style="Pop",
-        generate_type="bgm", seed="12", max_seconds=30.0, format="flac",
+        generate_type="bgm", seed="12", max_seconds="30", format="flac",
     )  # fmt: skip
 
 
