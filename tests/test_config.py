@@ -16,6 +16,7 @@ from songgen.config import (
     loading,
     named_sampling,
     render_config,
+    ui_config,
 )
 from songgen.config_keys import KEYS, ConfigError, read_value
 from songgen.engine.settings import Output
@@ -47,7 +48,8 @@ def test_every_setting_reaches_its_field() -> None:
         "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
         "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
-    assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
+    names = {word.partition("=")[0] for word in [*given, *NEEDED]}
+    assert names == {key for key in KEYS if not key.startswith("ui.")}
     found = config(*given)
     assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
     assert found.output == Output(Path("o"), "flac", 24, True)
@@ -151,14 +153,40 @@ def test_render_keeps_the_stems_unless_told() -> None:
     assert render_config(["model=tiny", "generate_type=bgm"]).generate_type == "bgm"
 
 
-@pytest.mark.parametrize("command", ["generate", "render"])
+def test_the_page_is_for_this_machine_alone_unless_told() -> None:
+    found = ui_config(["model=tiny"])
+    assert (found.host, found.port, found.share, found.max_upload_mb) == ("127.0.0.1", 7860, False, 20)
+    assert (found.output, found.stems, found.lyrics) == (Output(Path("output")), "model", "fix")
+    given = ["ui.host=0.0.0.0", "ui.port=80", "ui.share=true", "ui.max_upload_mb=5", "output.format=mp3"]
+    found = ui_config(["model=tiny", "batch=2", "stems=separator", "lyrics=asis", *given])
+    assert (found.host, found.port, found.share, found.max_upload_mb) == ("0.0.0.0", 80, True, 5)
+    assert (found.output.format, found.stems, found.lyrics) == ("mp3", "separator", "asis")
+    assert found.loading == loading("tiny", batch=2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("ui.port=0", "ui.port=0: must be a whole number from 1 to 65535"),
+        ("ui.max_upload_mb=0", "ui.max_upload_mb=0: must be a whole number, 1 or more"),
+        ("port=7861", "port is not a setting of `songgen ui`; did you mean ui.port"),
+        ("seed=1", "seed has no effect on `songgen ui`"),
+        ("sampling=greedy", "sampling has no effect on `songgen ui`"),
+    ],
+)
+def test_a_wrong_setting_of_the_page(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ui_config(["model=tiny", setting])
+
+
+@pytest.mark.parametrize("command", ["generate", "render", "ui"])
 def test_the_help_is_true(command: str) -> None:
     """Every key of the file is described, with the default that the file has."""
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
     rows = {key: (default, doc) for key, default, doc in describe(command)}  # type: ignore[arg-type]
     for key, value in tree.items():
-        if key == "output":
-            assert all(f"output.{name}" in rows for name in value)
+        if key in ("output", "ui"):
+            assert all(f"{key}.{name}" in rows for name in value)
         elif key != "defaults":
             assert rows[key][0] == {None: "null", True: "true", False: "false"}.get(value, value)
     assert all(doc for _, doc in rows.values())

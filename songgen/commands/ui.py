@@ -11,10 +11,15 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from songgen.commands.songs import ALL_MADE, help_on, load
 from songgen.config import UiConfig, describe, ui_config
+
+if TYPE_CHECKING:
+    from songgen.ui.server import PageServer
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -42,23 +47,32 @@ def main(argv: Sequence[str]) -> int:
 def _serve(config: UiConfig) -> int:
     from songgen.ui.server import PageServer
 
-    signal.signal(signal.SIGTERM, _interrupt)
     model = load(config.loading)
-    with PageServer(model, config) as server:
-        print(f"Page:    {server.url}")
-        if server.share_url:
-            print(f"Public:  {server.share_url} (anybody who knows it can use this page)")
-        elif config.share:
-            print("songgen: ui.share=true: no public address could be opened", file=sys.stderr)
-        if config.host not in LOOPBACK:
-            print(f"songgen: whoever reaches {config.host} can use this page", file=sys.stderr)
-        print(f"Songs:   {config.output.dir / 'audio'}")
-        print("Ctrl-C ends it.", flush=True)
-        try:
-            server.wait()
-        except KeyboardInterrupt:
-            print("\nsonggen: closing the page; what is under way is cancelled", file=sys.stderr)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with PageServer(model, config) as server:
+            _show(server, config)
+            with suppress(KeyboardInterrupt):
+                server.wait()
+            print("songgen: closing the page; what is under way is cancelled", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("songgen: closed before the page was there", file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return ALL_MADE
+
+
+def _show(server: PageServer, config: UiConfig) -> None:
+    """Say where the page is, and who can reach it."""
+    print(f"Page:    {server.url}")
+    if server.share_url:
+        print(f"Public:  {server.share_url} (anybody who knows it can use this page)")
+    elif config.share:
+        print("songgen: ui.share=true: no public address could be opened", file=sys.stderr)
+    if config.host not in LOOPBACK:
+        print(f"songgen: whoever reaches {config.host} can use this page", file=sys.stderr)
+    print(f"Songs:   {config.output.dir / 'audio'}")
+    print("Ctrl-C ends it.", flush=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
