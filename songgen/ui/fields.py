@@ -95,7 +95,7 @@ def _build_descriptions(form: dict[str, Any]) -> tuple[dict[str, Any], Any]:
             elem_id="sg-descriptions",
             placeholder="female, warm, folk, guitar, the bpm is 90",
         )
-        bpm = gr.Textbox(label="bpm", max_length=3, scale=1, elem_id="sg-bpm", min_width=80)
+        bpm = gr.Textbox("", label="bpm", max_length=3, scale=1, elem_id="sg-bpm", min_width=80)
     chips = {
         dimension: gr.CheckboxGroup(
             list(DESCRIPTION_TAGS[dimension]),

@@ -137,18 +137,26 @@ def _wire_text(desk: Desk, parts: Parts) -> None:
     def choose(dimension: str) -> Callable[..., str]:
         return lambda text, tags: with_tags(text, dimension, tags)
 
-    def set_tempo(text: str, number: str) -> str:
+    def set_tempo(text: str, number: str) -> Any:
         tag = f"the bpm is {number.strip()}"
-        return with_tags(text, "bpm", [tag] if dimension_of(tag) == "bpm" else [])
+        new = with_tags(text, "bpm", [tag] if dimension_of(tag) == "bpm" else [])
+        return gr.skip() if tags_of(new, "bpm") == tags_of(text, "bpm") else new
+
+    def follow(text: str, number: str) -> list[Any]:
+        """What is written in the chips and the tempo. Setting an equal text would swallow its next event."""
+        *groups, tempo = _tag_values(text)
+        return [*groups, gr.skip() if tempo == number.strip() else tempo]
 
     for component in checked:
         component.change(check, checked, [parts.findings, parts.mend], trigger_mode="always_last", **QUIET)
     tags = [*parts.chips.values(), parts.bpm]
     parts.mend.click(mend, checked[:3], [lyrics, descriptions, *tags], **QUIET)
-    descriptions.input(_tag_values, descriptions, tags, trigger_mode="always_last", **QUIET)
     for dimension, group in parts.chips.items():
         group.input(choose(dimension), [descriptions, group], descriptions, **QUIET)
-    parts.bpm.input(set_tempo, [descriptions, parts.bpm], descriptions, trigger_mode="always_last", **QUIET)
+    for event in (descriptions.input, descriptions.blur):  # what is pasted is no `input` to Gradio
+        event(follow, [descriptions, parts.bpm], tags, trigger_mode="always_last", **QUIET)
+    for event in (parts.bpm.input, parts.bpm.blur):
+        event(set_tempo, [descriptions, parts.bpm], descriptions, trigger_mode="always_last", **QUIET)
 
 
 def _wire_songs(desk: Desk, parts: Parts) -> None:

@@ -55,14 +55,13 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext
 
 
 @pytest.fixture
-def server(tmp_path: Path, tiny: LevoModel) -> Iterator[PageServer]:
-    """The page of the tiny model on a free port."""
+def server(tmp_path: Path, tiny: LevoModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageServer]:
+    """The page of the tiny model on a free port; its folder is given as users do, from the working folder."""
+    monkeypatch.chdir(tmp_path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = ui_config(
-        ["model=tiny", f"output.dir={tmp_path / 'songs'}", f"ui.port={port}", "ui.max_upload_mb=1"]
-    )
+    config = ui_config(["model=tiny", "output.dir=output", f"ui.port={port}", "ui.max_upload_mb=1"])
     with PageServer(tiny, config) as running:
         yield running
 
@@ -117,8 +116,10 @@ def fetched(page: Page, number: int, folder: Path) -> Path:
 def test_a_whole_song_and_the_same_again(
     page: Page, server: PageServer, tmp_path: Path, screenshots: Path
 ) -> None:
+    page.click("#sg-sampling > button")
     for field in ("bpm", "seconds", "seed", "temperature", "top_k"):  # no number field may begin with 0
         assert page.locator(f"#sg-{field} input, #sg-{field} textarea").input_value() == "", field
+    page.click("#sg-sampling > button")
     expect(page.locator("#sg-noise")).to_contain_text("makes noise, not music")
     page.screenshot(path=screenshots / "page-start.png")
     page.click("#sg-add-verse")
@@ -131,13 +132,13 @@ def test_a_whole_song_and_the_same_again(
     expect(page.locator("#sg-findings")).to_contain_text("the last sentence has no period")
     for dimension, tag in (("gender", "female"), ("genre", "folk"), ("timbre", "warm")):
         page.check(f"#sg-tags-{dimension} input[name={tag}]")
-    expect(page.locator("#sg-descriptions textarea, #sg-descriptions input")).to_have_value(
-        "female, folk, warm"
-    )
-    page.fill("#sg-bpm input, #sg-bpm textarea", "90")
-    expect(page.locator("#sg-descriptions textarea, #sg-descriptions input")).to_have_value(
-        "female, folk, warm, the bpm is 90"
-    )
+    expect(page.locator("#sg-descriptions textarea")).to_have_value("female, folk, warm")
+    page.locator("#sg-bpm input, #sg-bpm textarea").press_sequentially("90")
+    expect(page.locator("#sg-descriptions textarea")).to_have_value("female, folk, warm, the bpm is 90")
+    page.locator("#sg-descriptions textarea").press_sequentially(", guitar")
+    expect(page.locator("#sg-tags-instrument input[name=guitar]")).to_be_checked()
+    page.uncheck("#sg-tags-instrument input[name=guitar]")
+    expect(page.locator("#sg-descriptions textarea")).to_have_value("female, folk, warm, the bpm is 90")
     page.screenshot(path=screenshots / "page-lyrics.png")
     page.click("#sg-mend button, button#sg-mend")
     expect(page.locator("#sg-lyrics textarea")).to_have_value(
