@@ -70,8 +70,8 @@ def _build_lyrics(form: dict[str, Any]) -> tuple[Any, Any]:
         with gr.Column(scale=3, min_width=380):
             form["lyrics"] = gr.Textbox(
                 label="Lyrics: a section a line",
-                lines=9,
-                max_lines=9,
+                lines=8,
+                max_lines=8,
                 elem_id="sg-lyrics",
                 placeholder=LYRICS_HINT,
             )

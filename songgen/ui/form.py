@@ -195,7 +195,7 @@ def _with_sampling(form: Form, wanted: dict[str, Any], model: SongModel) -> tupl
         return [key for key, value in wanted.items() if found[name].get(key) != value]
 
     best = min(names, key=lambda name: (_num_others(differing(name)), len(differing(name))))
-    changed = {key: _text(wanted[key]) for key in differing(best) if key in OVERRIDES}
+    changed: dict[str, Any] = {key: _text(wanted[key]) for key in differing(best) if key in OVERRIDES}
     others = [f"sampling.{key}={wanted[key]:g}" for key in differing(best) if key not in OVERRIDES]
     notes = [f"it was made with {', '.join(others)}, which this page cannot set"] if others else []
     return replace(form, sampling=best, **changed), notes
