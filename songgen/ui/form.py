@@ -20,7 +20,6 @@ from songgen.models.base import SongModel
 from songgen.request_keys import GenerateType, StemSource
 from songgen.requests import SongRequest, parse_request
 from songgen.runtime.sampling import Sampling, changed_sampling
-from songgen.tags import DESCRIPTION_TAGS, dimension_of
 
 OWN_SAMPLING = "upstream"
 OVERRIDES = ("temperature", "top_k", "top_p", "cfg_coef")
@@ -126,24 +125,6 @@ def editor_text(lyrics: str) -> str:
     return _SECTION_END.sub("\n", lyrics)
 
 
-def with_tags(descriptions: str, dimension: str, tags: Sequence[str]) -> str:
-    """Descriptions that hold exactly these tags of a dimension, all others as they were, in their order."""
-    wanted = {tag.casefold() for tag in tags}
-    kept = [
-        tag for tag in _tags_in(descriptions) if dimension_of(tag) != dimension or tag.casefold() in wanted
-    ]
-    there = {tag.casefold() for tag in kept}
-    return ", ".join([*kept, *(tag for tag in tags if tag.casefold() not in there)])
-
-
-def tags_of(descriptions: str, dimension: str) -> list[str]:
-    """The known tags of a dimension in some descriptions, as the guides spell them; of `bpm` any number."""
-    found = {tag.casefold() for tag in _tags_in(descriptions) if dimension_of(tag) == dimension}
-    if dimension == "bpm":
-        return sorted(found)
-    return [tag for tag in DESCRIPTION_TAGS[dimension] if tag.casefold() in found]
-
-
 def section_insert(tag: str) -> str:
     """What a section button puts into the editor: the tag, and a blank where words follow."""
     return f"[{tag}] " if tag in SUNG_TAGS else f"[{tag}]"
@@ -211,10 +192,6 @@ def _format_of(record: Mapping[str, Any]) -> AudioFormat:
     suffix = Path(str(stems[0])).suffix[1:] if stems else "wav"
     formats: dict[str, AudioFormat] = {"flac": "flac", "ogg": "ogg", "mp3": "mp3", "opus": "opus"}
     return formats.get(suffix, "wav")
-
-
-def _tags_in(descriptions: str) -> list[str]:
-    return [tag.strip() for tag in descriptions.split(",") if tag.strip()]
 
 
 def _text(value: object) -> str:

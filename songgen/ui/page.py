@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from songgen.tags import dimension_of
+from songgen.tags import BPM_TAG, DESCRIPTION_TAGS
 from songgen.ui import views
 from songgen.ui.desk import Desk
 from songgen.ui.fields import CHIPS, QUIET, build_fields
-from songgen.ui.form import Form, tags_of, with_tags
+from songgen.ui.form import Form
 
 FOLDER = Path(__file__).resolve().parent
 TICK_SECONDS = 1.0
@@ -113,10 +115,18 @@ def _fill(form: Form) -> list[Any]:
     return [values[item.name] for item in fields(Form)]
 
 
-def _tag_values(descriptions: str) -> list[Any]:
-    """The values of the chips and of the tempo for some descriptions."""
-    tempo = "".join(filter(str.isdigit, "".join(tags_of(descriptions, "bpm")[:1])))
-    return [*(tags_of(descriptions, dimension) for dimension in CHIPS), tempo]
+def _tags_to_text(dimension: str) -> str:
+    """The script by which the chips of a dimension, or the tempo, change the description."""
+    is_tempo = dimension == "bpm"
+    known = [BPM_TAG.pattern] if is_tempo else [re.escape(tag) for tag in DESCRIPTION_TAGS[dimension]]
+    script = (FOLDER / "tags_to_text.js").read_text(encoding="utf-8")
+    return script.replace("@PATTERN@", "|".join(known)).replace("@PREFIX@", "the bpm is " if is_tempo else "")
+
+
+def _text_to_tags() -> str:
+    """The script by which chips and tempo follow the description."""
+    groups = json.dumps([DESCRIPTION_TAGS[dimension] for dimension in CHIPS])
+    return (FOLDER / "text_to_tags.js").read_text(encoding="utf-8").replace("@GROUPS@", groups)
 
 
 def _wire_text(desk: Desk, parts: Parts) -> None:
@@ -132,38 +142,24 @@ def _wire_text(desk: Desk, parts: Parts) -> None:
 
     def mend(text: str, tags: str, kind: Any) -> list[Any]:
         mended = desk.mended(Form(lyrics=text, descriptions=tags, generate_type=kind))
-        return [mended.lyrics, mended.descriptions, *_tag_values(mended.descriptions)]
-
-    def choose(dimension: str) -> Callable[..., str]:
-        return lambda text, tags: with_tags(text, dimension, tags)
-
-    def set_tempo(text: str, number: str) -> Any:
-        tag = f"the bpm is {number.strip()}"
-        new = with_tags(text, "bpm", [tag] if dimension_of(tag) == "bpm" else [])
-        return gr.skip() if tags_of(new, "bpm") == tags_of(text, "bpm") else new
-
-    def follow(text: str, number: str) -> list[Any]:
-        """What is written in the chips and the tempo. Setting an equal text would swallow its next event."""
-        *groups, tempo = _tag_values(text)
-        return [*groups, gr.skip() if tempo == number.strip() else tempo]
+        return [mended.lyrics, mended.descriptions]
 
     for component in checked:
         component.change(check, checked, [parts.findings, parts.mend], trigger_mode="always_last", **QUIET)
+    parts.mend.click(mend, checked[:3], [lyrics, descriptions], **QUIET)
+    # In the browser alone: two quick clicks would each answer for the text as it was before the other.
     tags = [*parts.chips.values(), parts.bpm]
-    parts.mend.click(mend, checked[:3], [lyrics, descriptions, *tags], **QUIET)
+    descriptions.change(None, [descriptions, parts.bpm], tags, js=_text_to_tags(), **QUIET)
     for dimension, group in parts.chips.items():
-        group.input(choose(dimension), [descriptions, group], descriptions, **QUIET)
-    for event in (descriptions.input, descriptions.blur):  # what is pasted is no `input` to Gradio
-        event(follow, [descriptions, parts.bpm], tags, trigger_mode="always_last", **QUIET)
-    for event in (parts.bpm.input, parts.bpm.blur):
-        event(set_tempo, [descriptions, parts.bpm], descriptions, trigger_mode="always_last", **QUIET)
+        group.input(None, [descriptions, group], descriptions, js=_tags_to_text(dimension), **QUIET)
+    for event in (parts.bpm.input, parts.bpm.blur):  # what is pasted is no `input` to Gradio
+        event(None, [descriptions, parts.bpm], descriptions, js=_tags_to_text("bpm"), **QUIET)
 
 
 def _wire_songs(desk: Desk, parts: Parts) -> None:
     """The queue, the history and the players."""
     shown = gr.State({"selected": None, "follows": True, "songs": None, "queue": None})
     listen = [*parts.players.values(), parts.details, parts.again]
-    tags = [*parts.chips.values(), parts.bpm]
 
     def make(state: dict[str, Any], *values: Any) -> list[Any]:
         try:
@@ -188,10 +184,10 @@ def _wire_songs(desk: Desk, parts: Parts) -> None:
         try:
             form, notes = desk.again(str(state["selected"]))
         except ValueError as error:
-            return [*(gr.skip() for _ in (*parts.inputs, *tags)), views.message(str(error), "bad")]
+            return [*(gr.skip() for _ in parts.inputs), views.message(str(error), "bad")]
         text = "; ".join(notes) or f"filled in as {form.name} was made: press Make for the same song"
         kind = "note" if notes else "good"
-        return [*_fill(form), *_tag_values(form.descriptions), views.message(text, kind)]
+        return [*_fill(form), views.message(text, kind)]
 
     shows = [shown, parts.queue, parts.songs, *listen]
     made = parts.make.click(make, [shown, *parts.inputs], [shown, parts.message], **QUIET)
@@ -199,7 +195,7 @@ def _wire_songs(desk: Desk, parts: Parts) -> None:
     gr.Timer(TICK_SECONDS).tick(refresh, shown, shows, trigger_mode="once", **QUIET)
     for component in (parts.queue, parts.songs):
         component.click(act, shown, shows, **QUIET)
-    parts.again.click(again, shown, [*parts.inputs, *tags, parts.message], **QUIET)
+    parts.again.click(again, shown, [*parts.inputs, parts.message], **QUIET)
 
 
 def _refreshed(desk: Desk, state: dict[str, Any]) -> list[Any]:

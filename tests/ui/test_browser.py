@@ -231,3 +231,31 @@ def test_clips_are_checked(page: Page, server: PageServer, tmp_path: Path) -> No
     wait_until_made(page, 1)
     song: Any = server.desk.history.find("song")
     assert song.record["request"]["prompt_audio_path"].startswith(str(server.temporary))
+
+
+def test_tags_and_description_are_one_thing(page: Page) -> None:
+    """Their order is part of what the model reads: nothing is sorted, and quick clicks lose nothing."""
+    description = page.locator("#sg-descriptions textarea")
+    tempo = page.locator("#sg-bpm input, #sg-bpm textarea")
+    description.fill("my own, Male, the bpm is 97")  # as pasted
+    expect(page.locator("#sg-tags-gender input[name=male]")).to_be_checked()
+    expect(tempo).to_have_value("97")
+    page.evaluate(
+        """for (const name of ["folk", "pop", "R&B", "warm", "female"])
+             document.querySelector(`.sg-chips input[name="${name}"]`).click();"""
+    )
+    expect(description).to_have_value("my own, Male, the bpm is 97, folk, pop, R&B, warm, female")
+    page.evaluate(
+        """for (const name of ["pop", "male"])
+             document.querySelector(`.sg-chips input[name="${name}"]`).click();"""
+    )
+    expect(description).to_have_value("my own, the bpm is 97, folk, R&B, warm, female")
+    tempo.press("End")
+    tempo.press("Backspace")
+    expect(description).to_have_value("my own, folk, R&B, warm, female")
+    expect(tempo).to_have_value("9")  # still being typed
+    tempo.press_sequentially("0")
+    expect(description).to_have_value("my own, folk, R&B, warm, female, the bpm is 90")
+    tempo.fill("121")
+    tempo.blur()
+    expect(description).to_have_value("my own, folk, R&B, warm, female, the bpm is 121")

@@ -20,8 +20,6 @@ from songgen.ui.form import (
     request_of,
     sampling_of,
     section_insert,
-    tags_of,
-    with_tags,
 )
 
 LYRICS = "[verse] Hello there. ; [chorus] Oh."
@@ -119,17 +117,6 @@ def test_the_editor_holds_a_section_a_line(text: str, lyrics: str) -> None:
 
 def test_section_buttons_leave_room_for_words() -> None:
     assert (section_insert("verse"), section_insert("intro-short")) == ("[verse] ", "[intro-short]")
-
-
-def test_tag_buttons_change_their_dimension_alone() -> None:
-    """The order of the tags is part of what the model reads: nothing is sorted."""
-    text = "my own, Male, folk"
-    assert tags_of(text, "gender") == ["male"] and tags_of(text, "emotion") == []
-    assert with_tags(text, "gender", ["male", "female"]) == "my own, Male, folk, female"
-    assert with_tags(text, "gender", []) == "my own, folk"
-    assert with_tags(text, "bpm", ["the bpm is 97"]) == "my own, Male, folk, the bpm is 97"
-    assert tags_of("pop, the bpm is 97", "bpm") == ["the bpm is 97"]
-    assert with_tags("pop, the bpm is 97", "bpm", []) == "pop"
 
 
 def record(**keys: Any) -> dict[str, Any]:
