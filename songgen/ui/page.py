@@ -152,8 +152,8 @@ def _wire_text(desk: Desk, parts: Parts) -> None:
     descriptions.change(None, [descriptions, parts.bpm], tags, js=_text_to_tags(), **QUIET)
     for dimension, group in parts.chips.items():
         group.input(None, [descriptions, group], descriptions, js=_tags_to_text(dimension), **QUIET)
-    for event in (parts.bpm.input, parts.bpm.blur):  # what is pasted is no `input` to Gradio
-        event(None, [descriptions, parts.bpm], descriptions, js=_tags_to_text("bpm"), **QUIET)
+    # `change`, as neither what is pasted nor a Backspace is an `input` to Gradio's text fields.
+    parts.bpm.change(None, [descriptions, parts.bpm], descriptions, js=_tags_to_text("bpm"), **QUIET)
 
 
 def _wire_songs(desk: Desk, parts: Parts) -> None:

@@ -6,5 +6,5 @@
   const all = text.split(",").map((tag) => tag.trim()).filter((tag) => tag);
   const kept = all.filter((tag) => !isOurs(tag) || isIn(wanted, tag));
   const added = wanted.filter((tag) => !isIn(kept, tag));
-  return added.length || kept.length < all.length ? [...kept, ...added].join(", ") : text;
+  return added.length || kept.length < all.length ? [...kept, ...added].join(", ") : { __type__: "update" };
 }
