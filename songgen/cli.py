@@ -15,6 +15,7 @@ COMMANDS = {
     "generate": "make songs from a file of requests",
     "render": "make audio from saved tokens",
     "evaluate": "score folders of songs",
+    "ui": "serve a page that makes songs, on this machine",
     "check": "find what in the lyrics and descriptions will hurt, and mend it",
     "models": "list the models",
     "fetch": "download a published model",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from songgen.config_keys import ConfigError, read_value
-from songgen.config_tree import config_folder, tree_of, values_of
+from songgen.config_tree import choices_of, config_folder, tree_of, values_of
 from songgen.engine.settings import Engine, LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
@@ -114,6 +114,22 @@ class EvaluateConfig:
     verbose: bool
 
 
+@dataclass(frozen=True)
+class UiConfig:
+    """The settings of `songgen ui`; `output` says what the form starts with, `max_upload_mb` is in 10**6
+    bytes."""
+
+    loading: Loading
+    output: Output
+    stems: StemSource
+    lyrics: LyricsPolicy
+    host: str
+    port: int
+    share: bool
+    max_upload_mb: int
+    verbose: bool
+
+
 def generate_config(overrides: Sequence[str]) -> GenerateConfig:
     """The settings of `songgen generate` with some `key=value` in place.
 
@@ -192,6 +208,23 @@ def evaluate_config(overrides: Sequence[str]) -> EvaluateConfig:
         reference=values["reference"] or config_folder() / "reference" / "published.yaml",
         language=None if values["language"] == "auto" else values["language"],
     )
+
+
+def ui_config(overrides: Sequence[str]) -> UiConfig:
+    """The settings of `songgen ui` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`.
+    """
+    values = values_of("ui", overrides)
+    own = {name: values[name] for name in ("stems", "lyrics", "verbose")}
+    page = {name: values[f"ui.{name}"] for name in ("host", "port", "share", "max_upload_mb")}
+    return UiConfig(loading=_loading(values), output=_output(values), **own, **page)
+
+
+def sampling_names() -> list[str]:
+    """The files in `configs/sampling`, for whoever lets a user choose."""
+    return choices_of("sampling")
 
 
 def named_sampling(name: str) -> dict[str, Any]:

@@ -281,6 +281,10 @@ KEYS: dict[str, Key] = {
         number("a number between 0 and 1", lambda value: 0 < value < 1), "of the intervals"
     ),
     "bootstrap.seed": Key(whole(0, SEED_MAX), "of the resamples"),
+    "ui.host": Key(text, "address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for all"),
+    "ui.port": Key(whole(1, 65535), "port to listen on"),
+    "ui.share": Key(flag, "also open a public address through gradio.live, for anybody who knows it"),
+    "ui.max_upload_mb": Key(whole(1), "largest clip that can be uploaded, in megabytes"),
     "verbose": Key(flag, "log more, with the traceback of each error"),
 }
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from songgen.config_keys import ConfigError, did_you_mean, keys_of, read_value
 
-Command = Literal["generate", "render", "bench", "doctor", "evaluate"]
+Command = Literal["generate", "render", "bench", "doctor", "evaluate", "ui"]
 GROUPS = ("sampling", "engine")
 REQUIRED = {
     "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",

@@ -153,7 +153,7 @@ def test_nothing_below_the_front_ends_prints_reads_the_environment_or_sets_up_lo
     names = {ast.unparse(function) for function in calls}
     if not name_of(path).startswith(("cli.py", "commands/", "ui/", "evaluate/", "train/")):
         assert not names & {"print", "sys.stdout.write", "sys.stderr.write"}
-    if name_of(path) != "cli.py":
+    if name_of(path) not in ("cli.py", "ui/server.py"):  # Gradio is told its folder in the environment alone
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bos\.(environ|getenv)\b", text)
         assert not names & {"logging.basicConfig", "logger.addHandler", "logger.setLevel"}

@@ -18,6 +18,7 @@ from songgen.config import (
     loading,
     named_sampling,
     render_config,
+    ui_config,
 )
 from songgen.config_keys import BENCH_KEYS, KEYS, ConfigError, read_value
 from songgen.config_tree import GROUPS, Command, config_folder, describe
@@ -84,7 +85,7 @@ def test_every_setting_of_evaluate_reaches_its_field() -> None:
         report=Path("t"),
         transcripts=Path("h"),
         language="zh",
-        asr={"program": "faster-whisper", "model": "large-v3", "device": "cuda"},
+        asr={"program": "faster-whisper", "model": "large-v3", "device": "cuda:1"},
         audiobox={"python": Path("a"), "checkpoint": Path("c")},
         songeval={"dir": Path("d"), "python": Path("s")},
         bootstrap={"samples": 200, "confidence": 0.9, "seed": 4},
@@ -222,14 +223,40 @@ def test_doctor_needs_no_model() -> None:
     assert docs["model"].endswith("; null: all that are found")
 
 
-@pytest.mark.parametrize("command", ["generate", "render", "doctor"])
+def test_the_page_is_for_this_machine_alone_unless_told() -> None:
+    found = ui_config(["model=tiny"])
+    assert (found.host, found.port, found.share, found.max_upload_mb) == ("127.0.0.1", 7860, False, 20)
+    assert (found.output, found.stems, found.lyrics) == (Output(Path("output")), "model", "fix")
+    given = ["ui.host=0.0.0.0", "ui.port=80", "ui.share=true", "ui.max_upload_mb=5", "output.format=mp3"]
+    found = ui_config(["model=tiny", "batch=2", "stems=separator", "lyrics=asis", *given])
+    assert (found.host, found.port, found.share, found.max_upload_mb) == ("0.0.0.0", 80, True, 5)
+    assert (found.output.format, found.stems, found.lyrics) == ("mp3", "separator", "asis")
+    assert found.loading == loading("tiny", batch=2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("ui.port=0", "ui.port=0: must be a whole number from 1 to 65535"),
+        ("ui.max_upload_mb=0", "ui.max_upload_mb=0: must be a whole number, 1 or more"),
+        ("port=7861", "port is not a setting of `songgen ui`; did you mean ui.port"),
+        ("seed=1", "seed has no effect on `songgen ui`"),
+        ("sampling=greedy", "sampling has no effect on `songgen ui`"),
+    ],
+)
+def test_a_wrong_setting_of_the_page(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ui_config(["model=tiny", setting])
+
+
+@pytest.mark.parametrize("command", ["generate", "render", "doctor", "bench", "ui"])
 def test_the_help_is_true(command: str) -> None:
     """Every key of the file is described, with the default that the file has."""
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
     rows = {key: (default, doc) for key, default, doc in describe(command)}  # type: ignore[arg-type]
     for key, value in tree.items():
-        if key == "output":
-            assert all(f"output.{name}" in rows for name in value)
+        if key in ("output", "ui"):
+            assert all(f"{key}.{name}" in rows for name in value)
         elif key != "defaults":
             assert rows[key][0] == {None: "null", True: "true", False: "false"}.get(value, value)
     assert all(doc for _, doc in rows.values())

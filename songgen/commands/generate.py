@@ -81,8 +81,8 @@ def _generate(config: GenerateConfig, requests: RequestFile) -> int:
 
 
 def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal, tally: Tally) -> None:
+    from songgen.engine.folder import make_songs
     from songgen.engine.plan import seconds_limit
-    from songgen.engine.run import record_all
     from songgen.engine.settings import Settings
     from songgen.runtime.sampling import changed_sampling
 
@@ -100,8 +100,7 @@ def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal,
         )
         progress = opened.enter_context(Progress(total, ("compose", "render"), sys.stderr))
         run = start(settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
-        outcomes = run.songs(requests.requests)
-        tally.follow(record_all(outcomes, journal, model, settings.seed), progress)
+        tally.follow(make_songs(run, requests.requests, journal), progress)
 
 
 def longest_song(requests: Sequence[SongRequest], max_seconds: float | None) -> float | None:

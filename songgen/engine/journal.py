@@ -139,6 +139,7 @@ def _plan_keys(plan: Plan | None) -> dict[str, Any]:
         "mended": plan.mended,
         "findings": [asdict(finding) for finding in plan.findings],
         "generate_type": job.request.generate_type,
+        "stems": job.request.stems,
         "seed": job.seed,
         "sampling": asdict(job.sampling),
         "max_seconds": job.max_seconds,

@@ -124,6 +124,13 @@ class Run:
         jobs = (plan.job for plan in plans if self._is_wanted(plan))
         return self._outcomes(self._made(self._conditioned(jobs)))
 
+    def stop(self) -> None:
+        """Free what a run that is given up would have freed at its end."""
+        self.model.release("condition")
+        if self.settings.memory == "low":
+            self.model.release("compose")
+            self.model.release("render")
+
     def renders(self, paths: Iterable[Path], generate_type: GenerateType | None = None) -> Iterator[Outcome]:
         """Render saved tokens; `generate_type` None keeps the stems that each song was made with."""
         if self.settings.memory == "low":

@@ -72,6 +72,9 @@ class SpreadRun(Run):
         self._unplanned = sum(request.num_samples for request in requests)
         return self._outcomes(self._spread(self._planned(self._counted(requests))))
 
+    def stop(self) -> None:
+        """Nothing to free here: the workers end with their cluster."""
+
     def _counted(self, requests: list[SongRequest]) -> Iterator[SongRequest]:
         for request in requests:
             self._unplanned -= request.num_samples

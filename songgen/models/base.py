@@ -165,6 +165,10 @@ class ModelFacts(Protocol):
 class SongModel(ModelFacts, Protocol):
     """A loaded checkpoint of some family: its facts and the three verbs."""
 
+    @property
+    def prompt_styles(self) -> Sequence[str]:
+        """What `auto_prompt_audio_type` may be; empty without a library of prompts."""
+
     def prepare(self, requests: Sequence[SongRequest]) -> None:
         """Do what `condition` would do for each of these requests where it is better done together."""
 
