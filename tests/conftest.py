@@ -18,6 +18,15 @@ if not torch.cuda.is_available():  # Triton decides when it is imported whether 
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU say so where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """One torch thread: two on a busy two-core machine are up to a hundred times slower."""

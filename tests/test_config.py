@@ -258,7 +258,8 @@ def test_the_help_is_true(command: str) -> None:
         if key in ("output", "ui"):
             assert all(f"{key}.{name}" in rows for name in value)
         elif key != "defaults":
-            assert rows[key][0] == {None: "null", True: "true", False: "false"}.get(value, value)
+            shown = {None: "null", True: "true", False: "false"}.get(value, str(value))
+            assert rows[key][0] == shown
     assert all(doc for _, doc in rows.values())
     assert ("sampling" in rows) == (command == "generate")
 

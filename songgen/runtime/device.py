@@ -61,6 +61,12 @@ def choose_threads(threads: str | int, num_parameters: int) -> int:
     return threads
 
 
+def make_current(device: torch.device) -> None:
+    """Let what names no device (kernels of Triton, captured graphs) run on this one, of several GPUs."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def compute_float32_exactly() -> None:
     """Turn off TF32: codes of a prompt hang on differences that its 10 bits do not hold."""
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -188,12 +188,12 @@ def draw(probabilities_BKV: Tensor, uniforms_BK: Tensor) -> Tensor:
     """Inverse-CDF sampling: the first id whose cumulative mass exceeds the uniform number.
 
     Args:
-        uniforms_BK: float64 in 0 <= u < 1.
+        uniforms_BK: float64 (float32 where a device has no other) in 0 <= u < 1.
 
     Returns:
         int64 `[B, K]`; never an id of zero probability.
     """
-    cumulative = probabilities_BKV.double().cumsum(-1)
+    cumulative = probabilities_BKV.to(uniforms_BK.dtype).cumsum(-1)
     total = cumulative[..., -1]
     target = torch.minimum(uniforms_BK * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)

@@ -41,6 +41,7 @@ from songgen.runtime.device import (
     choose_dtype,
     choose_threads,
     compute_float32_exactly,
+    make_current,
 )
 from songgen.runtime.memory import GB, MemoryPlan, Needs, free_bytes, limit_memory, plan_memory
 
@@ -105,6 +106,7 @@ def load(
     codec_precision = choose_codec_dtype(settings.codec_dtype, where)
     is_int8 = settings.kv_cache == "int8"
     attention = choose_attention(settings.attention, where, precision, is_int8=is_int8)
+    make_current(where)
     compute_float32_exactly()
     files = LevoFiles(find_checkpoint(folder), runtime_dir)
     config = read_config(files.checkpoint.config, search=files.places)
