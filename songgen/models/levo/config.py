@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from songgen.models.levo.published_yaml import read_published_yaml
+from songgen.models.published_yaml import read_published_yaml
 from songgen.nn.llama import RMS_NORM_EPS, LlamaConfig
 from songgen.runtime.sampling import Sampling
 
@@ -145,7 +145,7 @@ def read_config(path: Path, *, search: Sequence[Path] = ()) -> LevoConfig:
         FileNotFoundError: the file, or one that it loads, is missing.
         ValueError: a key is missing, or has a value that songgen cannot run.
     """
-    tree = read_published_yaml(path, search=search)
+    tree = read_published_yaml(path, family="levo", search=search)
     try:
         sizes = _sizes(tree, path, search)
         return _from_tree(tree, sizes)

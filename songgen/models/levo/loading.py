@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +19,11 @@ from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.config import LevoConfig, language_model_folder, read_config
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_runtime_file, runtime_places
-from songgen.models.levo.model import LevoModel, Loaded, Parts
+from songgen.models.levo.model import LevoModel, Parts
 from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
-from songgen.models.levo.separation import Separator, load_separator
+from songgen.models.parts import Loaded, digest_of
+from songgen.models.separation import Separator, load_separator
 from songgen.nn.oobleck import OobleckConfig
 from songgen.runtime.decode import SLOT_STEP
 from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
@@ -201,16 +200,3 @@ def _identity(config: LevoConfig, files: LevoFiles) -> str:
     names = (config.files.codec, config.files.vae_config, config.files.vae_model)
     weights = files.language_model(config).paths
     return digest_of([files.checkpoint.config, *weights, *map(files.find, names)])
-
-
-def digest_of(paths: Sequence[Path]) -> str:
-    """A digest of files by size, head and tail: quick for many gigabytes, and it tells builds apart."""
-    digest, piece = hashlib.sha256(), 1 << 16
-    for path in paths:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(piece))
-            file.seek(max(0, size - piece))
-            digest.update(file.read(piece))
-    return digest.hexdigest()

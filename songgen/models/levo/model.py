@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 
@@ -22,9 +22,10 @@ from songgen.models.levo.prompt import Prompt, codec_prompt
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.prompt_library import PromptLibrary
 from songgen.models.levo.render import check_generate_type, decoded_stems, render
-from songgen.models.levo.separation import Separator
-from songgen.models.levo.stems import separate_song
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
+from songgen.models.parts import Loaded
+from songgen.models.separation import Separator
+from songgen.models.stems import separate_song
 from songgen.request_keys import STEMS, Stem
 from songgen.requests import SongRequest
 from songgen.runtime.memory import MemoryPlan
@@ -32,31 +33,6 @@ from songgen.text_rules import TextRules
 
 PROMPT_ROWS = {"cpu": 1, "mps": 1, "cuda": 8}
 """Chunks of prompt clips encoded at once; on the CPU more are no faster."""
-
-Part = TypeVar("Part")
-
-
-class Loaded(Generic[Part]):
-    """A part that is loaded when first used and can be dropped again."""
-
-    def __init__(self, make: Callable[[], Part]) -> None:
-        self._make = make
-        self._part: Part | None = None
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether it takes memory now."""
-        return self._part is not None
-
-    def get(self) -> Part:
-        """The part, loaded if it is not."""
-        if self._part is None:
-            self._part = self._make()
-        return self._part
-
-    def drop(self) -> None:
-        """Free it; the next use loads it again."""
-        self._part = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from songgen.models.levo.separation import PUBLISHED_SHIFT_OFFSET, Separator
+from songgen.models.separation import PUBLISHED_SHIFT_OFFSET, Separator
 from songgen.nn.resample import resample_pieces
 from songgen.request_keys import Stem
 

@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from songgen.audio import read_audio
-from songgen.models.levo.encode import FRAME_RATE, SAMPLE_RATE
 from songgen.nn.resample import MAX_KERNEL_VALUES, kernel_values, resample
+
+SAMPLE_RATE, FRAME_RATE = 48_000, 25
+"""Of every family: samples of a prompt a second, and frames of its tokens or latents."""
 
 PROMPT_SECONDS = 10
 READ_SECONDS = 30
