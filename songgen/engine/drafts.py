@@ -17,7 +17,7 @@ from songgen.models.base import Draft, Job, SongModel, StopReason
 from songgen.request_keys import STEMS
 from songgen.request_names import check_idx
 from songgen.requests import GenerateType, SongRequest
-from songgen.runtime.sampling import Sampling
+from songgen.runtime.sampling import read_sampling
 
 TOKENS_KEY, FACTS_KEY = "tokens", "songgen"
 
@@ -107,7 +107,7 @@ def _job(path: Path, facts: dict[str, Any], generate_type: GenerateType | None) 
     name = str(facts.get("name", path.stem))
     if check_idx(name):
         raise ValueError(f"name is {name!r}, which cannot name a song's files")
-    sampling = Sampling(**facts.get("sampling", {}))
+    sampling = read_sampling(facts.get("sampling", {}))
     return Job(
         name,
         replace(request, generate_type=wanted),
