@@ -264,6 +264,7 @@ def load(
     memory: str = "auto",
     batch: int | None = None,
     attention: str = "auto",
+    kv_cache: str = "auto",
     threads: int | str = "auto",
 ) -> Model:
     """Load a model: `tiny`, a published name, or a checkpoint folder; options as of `songgen generate`.
@@ -280,6 +281,7 @@ def load(
         memory=memory,
         batch=batch,
         attention=attention,
+        kv_cache=kv_cache,
         threads=threads,
     )
     from songgen.models.catalog import load_model

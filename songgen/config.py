@@ -36,6 +36,7 @@ class Loading:
     memory: str = "auto"
     batch: int | None = None
     attention: str = "auto"
+    kv_cache: str = "auto"
     threads: int | str = "auto"
 
 

@@ -202,7 +202,10 @@ KEYS: dict[str, Key] = {
     "device": Key(pattern(DEVICE_PATTERN, DEVICES), f"where to run: {DEVICES}"),
     "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision: auto, fp16, bf16, fp32"),
     "memory": Key(choice("auto", "full", "low"), "low loads one stage of the model at a time; same songs"),
-    "attention": Key(text, "attention backend: auto, or one by name; sdpa runs everywhere"),
+    "attention": Key(
+        choice("auto", "flash", "triton", "sdpa"), "attention of decoding steps; sdpa runs everywhere"
+    ),
+    "kv_cache": Key(choice("auto", "int8"), "int8 halves the memory of songs under way; other songs"),
     "threads": Key(threads, "CPU threads: auto or a number"),
     "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
     "verbose": Key(flag, "log more, with the traceback of each error"),

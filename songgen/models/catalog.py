@@ -165,6 +165,7 @@ def load_model(
     memory: str = "auto",
     batch: int | None = None,
     attention: str = "auto",
+    kv_cache: str = "auto",
     threads: int | str = "auto",
 ) -> SongModel:
     """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
@@ -176,7 +177,8 @@ def load_model(
         dtype: `auto`, `fp16`, `bf16` or `fp32` of the language model.
         memory: `auto`, `full` or `low`.
         batch: songs at once; None lets the model choose.
-        attention: `auto` or a backend's name.
+        attention: `auto`, `flash`, `triton` or `sdpa`.
+        kv_cache: `auto` for the precision of the weights, or `int8`.
         threads: CPU threads, or `auto`.
 
     Raises:
@@ -191,6 +193,7 @@ def load_model(
         "memory": memory,
         "batch": batch,
         "attention": attention,
+        "kv_cache": kv_cache,
         "threads": threads,
     }
     for name in BUILT_IN:

@@ -14,7 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from songgen.nn.llama import LlamaConfig, RotaryTable, rotate
+from songgen.nn.llama import LlamaConfig, RotaryTable
+from songgen.nn.step_ops import rotate
 
 LAYER_NORM_EPS = 1e-5
 ROPE_THETA = 20000.0

@@ -1,15 +1,15 @@
 """The decoding loop: B songs at once in fixed slots, each slot refilled as its song ends.
 
-Knows a language model of K delayed codebooks with guidance, not what its tokens mean. Everything about a song
-is a row of a tensor allocated once; the step reads no other state and never waits for the device; the host
-looks at the ended flags every `CHECK_EVERY` steps. A song's tokens do not depend on its neighbours, on the
-slot or on the number of slots.
+Knows a language model of K delayed codebooks with guidance, not what its tokens mean. The host looks at the
+ended flags every `CHECK_EVERY` steps; in between it only starts steps. A song's tokens do not depend on its
+neighbours, on the slot or, on the CPU, on the number of slots: whatever is decided between the steps is
+decided by the song's own column.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -17,55 +17,74 @@ import torch
 from torch import Tensor
 
 from songgen.nn.attention import window_of
-from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, penalize, penalize_frequency
+from songgen.runtime.cuda_graph import StepGraph
+from songgen.runtime.sampling import Sampling
+from songgen.runtime.slots import Layout, SlotState
 
 CHECK_EVERY = 25
 """Steps between two looks at the ended flags: one second of audio."""
 
-SLOT_STEP = 2
-"""Slots are allocated in multiples of this. On the CPU a matrix product of 4, 8, 12, ... rows gives each row
+CPU_SLOT_STEP = 2
+"""On the CPU slots are allocated in multiples of this. A matrix product of 4, 8, 12, ... rows gives each row
 the same bits whatever the rows beside it; one of 2 rows (a lone song and its null row), and with several
 threads one of 6 or 10, does not, and is hardly faster (`tools/measure_rows.py`)."""
 
 T_ = TypeVar("T_")
 
 
+@dataclass(frozen=True)
+class RunningSlot:
+    """A song on its way, as far as the host knows it.
+
+    Args:
+        column: the last column written, which the next step feeds; a multiple of `CHECK_EVERY` unless the
+            model moved the slot on.
+        end: the column with which the song ends unless a codebook ends before.
+        first_is_over: whether codebook 0 writes no more frames: all its columns up to the end are known.
+        columns_KS: the columns, SPECIAL where nothing is written.
+    """
+
+    slot: int
+    column: int
+    end: int
+    first_is_over: bool
+    columns_KS: Tensor
+
+
 class SlotModel(Protocol):
-    """What the loop needs of a network holding B slots, two rows each (conditional, then null)."""
+    """What the loop needs of a network holding B slots, two rows each (conditional, then null).
+
+    Args:
+        window_step: the cache is read in windows of a multiple of this; None if the model needs no window.
+        captures: whether a step may be captured as a graph.
+    """
 
     prefix_length: int
     capacity: int
+    window_step: int | None
+    captures: bool
+
+    @property
+    def variant(self) -> Hashable:
+        """All that decides what `step` does besides its arguments and tensors."""
 
     def prefill(self, slot: int, conditions: object) -> None:
         """Write a song's prefix into a slot."""
 
-    def step(self, ids_BK: Tensor, positions_B: Tensor, window: int) -> tuple[Tensor, Tensor]:
-        """Feed one column per slot; returns conditional and null logits, `[B, K, V]` float32 each."""
+    def arrange(self, slots: Sequence[RunningSlot]) -> Mapping[int, int]:
+        """Called between the steps with the running slots; returns slots to go on at a later column.
 
+        Columns in between must be known: they stay SPECIAL.
+        """
 
-@dataclass(frozen=True)
-class Layout:
-    """The ids and delays of a model's rows: EOS ends a row and is a logit, SPECIAL = EOS + 1 is not.
+    def step(self, ids_BK: Tensor, column_B: Tensor, window: int) -> tuple[Tensor, Tensor]:
+        """Feed one column per slot; returns conditional and null logits, `[B, K, V]` float32 each.
 
-    `guides_log_probs`: whether guidance mixes log-probabilities instead of logits. That shifts all logits of
-        a
-    row alike and changes no distribution, but it decides rounding at the edge of top-k.
-    """
+        Logits of a codebook that writes no frame in the next column may be anything finite.
+        """
 
-    delays: tuple[int, ...]
-    eos: int
-    max_frames: int
-    guides_log_probs: bool = False
-
-    @property
-    def special(self) -> int:
-        """The id of an empty cell."""
-        return self.eos + 1
-
-    @property
-    def num_columns(self) -> int:
-        """Columns of the longest song."""
-        return 1 + self.max_frames + max(self.delays)
+    def tensors(self) -> list[Tensor]:
+        """The static tensors that `step` reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -99,18 +118,10 @@ class Decoded(Generic[T_]):
     seconds: float
 
 
-def slots_for(batch: int) -> int:
+def slots_for(batch: int, device: torch.device) -> int:
     """Slots to allocate so that `batch` songs run at once."""
-    return -(-batch // SLOT_STEP) * SLOT_STEP
-
-
-def uniforms_of(seed: int, num_codebooks: int, num_columns: int) -> Tensor:
-    """All uniform numbers of a song, float64 `[S, K]`: row s decides column s.
-
-    Drawn column by column, so that a song's beginning does not depend on how long it may get.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(num_columns, num_codebooks, generator=generator, dtype=torch.float64)
+    step = CPU_SLOT_STEP if device.type == "cpu" else 1
+    return -(-batch // step) * step
 
 
 class SlotDecoder(Generic[T_]):
@@ -122,9 +133,10 @@ class SlotDecoder(Generic[T_]):
         on_progress: called every `CHECK_EVERY` steps per running song with its label and the fraction of its
             columns written.
         stop_early: end a song as soon as all frames before the first EOS of any row are written; the rest
-            would be trimmed. False runs until every row has ended, as published (the trimmed tokens are the
-            same).
-        on_logits: called after each step with the logits that tokens are chosen from (tests).
+            would be trimmed. False runs until every row has ended and never calls `SlotModel.arrange`, as
+            published (the trimmed tokens are the same).
+        on_logits: called after each step with the logits that tokens are chosen from (tests); such a decoder
+            captures no graphs.
     """
 
     def __init__(
@@ -139,35 +151,34 @@ class SlotDecoder(Generic[T_]):
         stop_early: bool = True,
         on_logits: Callable[[Tensor], None] | None = None,
     ) -> None:
-        self._model, self._layout, self._num_slots = model, layout, num_slots
+        self._model, self._layout = model, layout
         self._num_used = num_slots if num_used is None else num_used
-        self._device, self._on_progress = device, on_progress
+        self.on_progress = on_progress
         self._stop_early, self._on_logits = stop_early, on_logits
         self._running: list[_Running[T_] | None] = [None] * num_slots
-        self._allocate()
-
-    def _allocate(self) -> None:
-        slots, columns = self._num_slots, self._layout.num_columns
-        codebooks, device = len(self._layout.delays), self._device
-        self._delays_K = torch.tensor(self._layout.delays, device=device)
-        self._slots_B = torch.arange(slots, device=device)
-        self._columns_BKS = torch.full((slots, codebooks, columns), self._layout.special, device=device)
-        self._uniforms_BSK = torch.zeros((slots, columns, codebooks), dtype=torch.float64, device=device)
-        self._banned_BV = torch.zeros((slots, self._layout.eos + 1), dtype=torch.bool, device=device)
-        self._counts_BKV = torch.zeros((slots, codebooks, self._layout.eos + 1), device=device)
-        self._column_B = torch.zeros(slots, dtype=torch.int64, device=device)
-        self._num_frames_B = torch.zeros(slots, dtype=torch.int64, device=device)
-        self._has_ended_BK = torch.ones((slots, codebooks), dtype=torch.bool, device=device)
-        self._first_eos_B = torch.zeros(slots, dtype=torch.int64, device=device)
-        self._is_done_B = torch.ones(slots, dtype=torch.bool, device=device)
-        self._rows = SamplingRows.of([Sampling()] * slots, device)
+        self._state = SlotState(layout, num_slots, device, stop_early=stop_early)
+        self._window = 0
+        self._graph = StepGraph(
+            self._advance,
+            device,
+            lambda: [*self._state.tensors(), *model.tensors()],
+            is_captured=model.captures and on_logits is None,
+        )
+        self.num_steps = 0
 
     def run(self, tasks: Iterator[Task[T_]]) -> Iterator[Decoded[T_]]:
-        """Decode all tasks; results come in the order the songs end."""
+        """Decode all tasks; results come in the order the songs end.
+
+        What a run that was broken off left in the slots is dropped.
+        """
+        self._running = [None] * len(self._running)
+        self._state.stop_()
         while True:
             self._refill(tasks)
             if not any(self._running):
                 return
+            if self._stop_early:
+                self._arrange()
             for _ in range(CHECK_EVERY):
                 self._step()
             yield from self._collect()
@@ -181,7 +192,7 @@ class SlotDecoder(Generic[T_]):
                 placed = True
         if placed:
             settings = [run.task.sampling if run else Sampling(window=0) for run in self._running]
-            self._rows = SamplingRows.of(settings, self._device)
+            self._state.rows = self._state.rows.updated_(settings)
 
     def _place(self, slot: int, task: Task[T_]) -> None:
         """Reset a slot for a task and write its prefix."""
@@ -191,100 +202,67 @@ class SlotDecoder(Generic[T_]):
             )
         started = time.perf_counter()
         self._model.prefill(slot, task.conditions)
-        num_columns = 1 + task.num_frames + max(self._layout.delays)
-        self._columns_BKS[slot] = self._layout.special
-        self._uniforms_BSK[slot, :num_columns] = uniforms_of(task.seed, len(self._delays_K), num_columns).to(
-            self._device
-        )
-        self._counts_BKV[slot] = 0
-        self._banned_BV[slot] = False
-        self._banned_BV[slot, task.banned.to(self._device)] = True
-        self._column_B[slot] = 0
-        self._num_frames_B[slot] = task.num_frames
-        self._has_ended_BK[slot] = False
-        self._first_eos_B[slot] = task.num_frames
-        self._is_done_B[slot] = False
-        self._running[slot] = _Running(task, num_columns, started)
+        self._state.place_(slot, num_frames=task.num_frames, seed=task.seed, banned=task.banned)
+        self._running[slot] = _Running(task, task.num_frames + self._layout.max_delay, started)
 
-    def _window(self) -> int:
-        """Cache positions that the longest running song has written after this step."""
-        longest = max(run.steps for run in self._running if run)
-        return window_of(self._model.prefix_length + longest + 1, self._model.capacity)
+    def _arrange(self) -> None:
+        """Let the model look at the running slots, and move those on whose next columns are known."""
+        slots = [
+            RunningSlot(slot, run.column, run.end, run.first_is_over, self._state.columns_BKS[slot])
+            for slot, run in enumerate(self._running)
+            if run
+        ]
+        for slot, column in self._model.arrange(slots).items():
+            run = self._running[slot]
+            assert run is not None and run.column <= column <= run.last
+            run.column = column
+            self._state.column_B[slot] = column
 
     def _step(self) -> None:
         """Feed the last column of every slot and write the next one."""
-        column_B = self._column_B
-        ids_BK = self._columns_BKS[self._slots_B, :, column_B]
-        conditional, null = self._model.step(ids_BK, self._model.prefix_length + column_B, self._window())
-        if self._layout.guides_log_probs:
-            conditional, null = conditional.log_softmax(-1), null.log_softmax(-1)
-        logits_BKV = guide(conditional, null, self._rows.cfg_coef)
-        if self._rows.longest_window > 0:
-            logits_BKV = penalize(logits_BKV, self._recent(), self._rows.penalty)
-        if self._rows.has_frequency_penalty:
-            logits_BKV = penalize_frequency(logits_BKV, self._counts_BKV, self._rows.frequency_penalty)
-        logits_BKV[:, 0].masked_fill_(self._banned_BV, float("-inf"))
+        model, rows = self._model, self._state.rows
+        running = [run for run in self._running if run]
+        self._window = model.capacity
+        if model.window_step is not None:
+            length = model.prefix_length + max(run.column for run in running) + 1
+            self._window = window_of(length, model.capacity, model.window_step)
+        traits = (rows.longest_window, rows.has_nucleus, rows.has_frequency_penalty)
+        self._graph((self._window, model.variant, traits))
+        self.num_steps += 1
+        for run in running:
+            run.column = min(run.column + 1, run.last)
+
+    def _advance(self) -> None:
+        """A step on the static tensors."""
+        state = self._state
+        logits_BKV = state.guided_(*self._model.step(state.inputs(), state.column_B, self._window))
         if self._on_logits is not None:
             self._on_logits(logits_BKV)
-        tokens_BK = choose(logits_BKV, self._uniforms_BSK[self._slots_B, column_B], self._rows)
-        self._write(tokens_BK)
-        for run in self._running:
-            if run:
-                run.steps = min(run.steps + 1, run.num_columns - 1)
-
-    def _recent(self) -> Tensor:
-        """The columns that the repetition penalty looks at, `[B, K, W]`; SPECIAL where there is none."""
-        back_W = torch.arange(self._rows.longest_window, device=self._device)
-        places_BW = self._column_B[:, None] - back_W
-        recent_BKW = self._columns_BKS.gather(
-            2, places_BW.clamp(min=0)[:, None].expand(-1, len(self._delays_K), -1)
-        )
-        is_seen_BW = (places_BW > 0) & (back_W < self._rows.window[:, None])
-        return torch.where(is_seen_BW[:, None], recent_BKW, self._layout.special)
-
-    def _write(self, tokens_BK: Tensor) -> None:
-        """Write the next column of the songs that still run, and mark what has ended."""
-        layout, next_B = self._layout, self._column_B + 1
-        frames_BK = next_B[:, None] - 1 - self._delays_K
-        is_frame = (frames_BK >= 0) & (frames_BK < self._num_frames_B[:, None]) & ~self._has_ended_BK
-        tokens_BK = torch.where(is_frame, tokens_BK, layout.special)
-        is_eos = tokens_BK == layout.eos
-        ends_B = torch.where(is_eos, frames_BK, layout.max_frames).amin(1)
-        runs_B = ~self._is_done_B
-        place_B = next_B.clamp(max=layout.num_columns - 1)
-        kept_BK = self._columns_BKS[self._slots_B, :, place_B]
-        self._columns_BKS[self._slots_B, :, place_B] = torch.where(runs_B[:, None], tokens_BK, kept_BK)
-        is_code_BK = (tokens_BK < layout.eos) & runs_B[:, None]
-        places_BK1 = tokens_BK.clamp(max=layout.eos).unsqueeze(-1)
-        self._counts_BKV.scatter_add_(2, places_BK1, is_code_BK.unsqueeze(-1).float())
-        self._has_ended_BK |= is_eos & runs_B[:, None]
-        self._first_eos_B = torch.where(runs_B, torch.minimum(self._first_eos_B, ends_B), self._first_eos_B)
-        last_B = self._num_frames_B + max(layout.delays)
-        is_over_B = self._has_ended_BK.all(1) | (next_B >= last_B)
-        if self._stop_early:
-            is_over_B |= next_B >= self._first_eos_B + max(layout.delays)
-        self._column_B = torch.where(runs_B, next_B, self._column_B)
-        self._is_done_B |= is_over_B
+        state.write_(logits_BKV)
 
     def _collect(self) -> Iterator[Decoded[T_]]:
-        """Free the slots whose songs have ended; the only place where the host waits for the device."""
-        is_done: Sequence[bool] = self._is_done_B.tolist()
+        """Free the slots whose songs have ended."""
+        flags = self._state.flags()
         for slot, run in enumerate(self._running):
             if run is None:
                 continue
-            if self._on_progress is not None:
-                self._on_progress(run.task.label, 1.0 if is_done[slot] else run.steps / (run.num_columns - 1))
-            if is_done[slot]:
-                columns = self._columns_BKS[slot, :, : run.num_columns].to("cpu", copy=True)
+            is_done, first_has_ended, first_eos = flags[slot]
+            run.end = min(run.last, first_eos + self._layout.max_delay)
+            run.first_is_over = bool(first_has_ended) or run.column >= run.task.num_frames
+            if self.on_progress is not None:
+                self.on_progress(run.task.label, 1.0 if is_done else run.column / run.last)
+            if is_done:
+                columns = self._state.columns_BKS[slot, :, : run.last + 1].to("cpu", copy=True)
                 self._running[slot] = None
                 yield Decoded(run.task.label, columns, run.task.num_frames, time.perf_counter() - run.started)
 
 
-@dataclass
 class _Running(Generic[T_]):
     """A slot's song, as far as the host knows it."""
 
-    task: Task[T_]
-    num_columns: int
-    started: float
-    steps: int = 0
+    def __init__(self, task: Task[T_], last: int, started: float) -> None:
+        self.task = task
+        self.last = self.end = last
+        self.started = started
+        self.column = 0
+        self.first_is_over = False

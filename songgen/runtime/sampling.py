@@ -158,6 +158,18 @@ class SamplingRows:
             has_frequency_penalty=any(song.frequency_penalty > 0 for song in songs),
         )
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All columns."""
+        return [getattr(self, field.name) for field in fields(Sampling)]
+
+    def updated_(self, songs: Sequence[Sampling]) -> SamplingRows:
+        """Other settings in the same tensors, which are written in place."""
+        new = SamplingRows.of(songs, self.temperature.device)
+        for old_column, column in zip(self.tensors, new.tensors, strict=True):
+            old_column.copy_(column)
+        return replace(new, **{field.name: getattr(self, field.name) for field in fields(Sampling)})
+
 
 def guide(conditional_BKV: Tensor, null_BKV: Tensor, cfg_coef_B: Tensor) -> Tensor:
     """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598): null + (conditional - null) *

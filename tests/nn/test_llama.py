@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from songgen.nn.llama import Llama, LlamaConfig, RMSNorm, RotaryTable, rotate
+from songgen.nn.llama import Llama, LlamaConfig, RMSNorm, RotaryTable
+from songgen.nn.step_ops import rotate
 
 CONFIG = LlamaConfig(width=32, ffn_dim=48, num_heads=4, num_layers=3, rope_theta=10_000.0, num_positions=64)
 

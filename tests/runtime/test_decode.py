@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 
-from songgen.runtime.decode import CHECK_EVERY, Decoded, Layout, SlotDecoder, Task, uniforms_of
+from songgen.runtime.decode import CHECK_EVERY, Decoded, RunningSlot, SlotDecoder, Task
 from songgen.runtime.sampling import Sampling
+from songgen.runtime.slots import Layout, uniforms_of
 
 EOS = 20
 LAYOUT = Layout(delays=(0, 3, 3), eos=EOS, max_frames=80)
@@ -20,6 +21,7 @@ class ScriptedModel:
 
     prefix_length = 10
     capacity = 10 + LAYOUT.num_columns
+    window_step, captures, variant = 64, True, None
 
     def __init__(self, num_slots: int) -> None:
         self.songs: list[tuple[int, int]] = [(0, 10**6)] * num_slots
@@ -30,13 +32,19 @@ class ScriptedModel:
         self.songs[slot] = conditions
         self.prefills.append(slot)
 
+    def arrange(self, slots: Sequence[RunningSlot]) -> Mapping[int, int]:
+        return {}
+
+    def tensors(self) -> list[torch.Tensor]:
+        return []
+
     def step(
-        self, ids_BK: torch.Tensor, positions_B: torch.Tensor, window: int
+        self, ids_BK: torch.Tensor, column_B: torch.Tensor, window: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        assert int(positions_B.max()) < window <= self.capacity
+        assert self.prefix_length + int(column_B.max()) < window <= self.capacity
         logits = torch.zeros(len(self.songs), 3, EOS + 1)
         for slot, (song, end) in enumerate(self.songs):
-            column = int(positions_B[slot]) - self.prefix_length
+            column = int(column_B[slot])
             generator = torch.Generator().manual_seed(1000 * song + column + int(ids_BK[slot].sum()))
             logits[slot] = torch.randn(3, EOS + 1, generator=generator)
             logits[slot, :, EOS] = -100.0

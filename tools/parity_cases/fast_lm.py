@@ -12,10 +12,10 @@ from torch import Tensor
 
 from parity_cases.case import Case, Check, compare
 from parity_cases.codec import check_all
-from parity_cases.lm import Model, with_frames
+from parity_cases.lm import Model
 from songgen.models.levo.checkpoint import LanguageModelFiles
 from songgen.models.levo.conditions import LevoConditions, StylePrompt
-from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.config import LevoConfig, read_config, with_max_frames
 from songgen.models.levo.pattern import to_sequence
 from songgen.models.levo.text import model_lyrics
 from songgen.runtime.decode import CHECK_EVERY
@@ -78,7 +78,8 @@ def run_fast_greedy(case: Case) -> Iterator[Check]:
         model, expected = load_fast(case.folder, extra), dict(case.expected_of(name))
         sampling = replace(model.config.sampling, temperature=1.0, top_k=1)
         conditions = conditions_of(model, sub, case.inputs.get(f"{name}.prompt"))
-        got = greedy_song(with_frames(model, sub["max_tokens"]), conditions, sampling)
+        config = with_max_frames(model.config, sub["max_tokens"] - 1)  # as published: the last is dropped
+        got = greedy_song(replace(model, config=config), conditions, sampling)
         is_sane = "tokens_if_roles_kept" not in expected
         if not is_sane:  # the published engine swaps rows here: songgen keeps their roles
             wanted = expected.pop("tokens_if_roles_kept")

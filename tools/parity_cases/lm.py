@@ -13,14 +13,15 @@ from torch import Tensor
 from parity_cases.case import Case, Check, compare
 from parity_cases.codec import check_all
 from songgen.models.levo.checkpoint import DESCRIPTION_TABLE, LM_PREFIX, build_lelm
-from songgen.models.levo.compose import LelmSlots, layout_of
+from songgen.models.levo.compose import layout_of
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.conditions import LevoConditions, StylePrompt, fit_prompt
-from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.config import LevoConfig, read_config, with_max_frames
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.pattern import frame_mask, from_sequence, to_sequence, trim
+from songgen.models.levo.slots import LelmSlots
 from songgen.models.levo.text import null_description, pad_pair
-from songgen.runtime.decode import SLOT_STEP, SlotDecoder, Task
+from songgen.runtime.decode import CPU_SLOT_STEP, SlotDecoder, Task
 from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, kept_probabilities, penalize
 
 LOGITS = 2e-5
@@ -72,7 +73,7 @@ class Model:
         decoder: SlotDecoder[int] = SlotDecoder(
             RecordedSlots(self.lelm, [] if raw is None else raw),
             layout_of(self.config),
-            SLOT_STEP,
+            CPU_SLOT_STEP,
             device=torch.device("cpu"),
             stop_early=False,
             on_logits=None if steps is None else lambda logits: steps.append(logits[0].clone()),
@@ -86,12 +87,12 @@ class RecordedSlots(LelmSlots):
     """Slots that keep the logits of the first one."""
 
     def __init__(self, lelm: LeLM, raw: list[tuple[Tensor, Tensor]]) -> None:
-        super().__init__(lelm, SLOT_STEP)
+        super().__init__(lelm, CPU_SLOT_STEP)
         self._raw = raw
 
-    def step(self, ids_BK: Tensor, positions_B: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    def step(self, ids_BK: Tensor, column_B: Tensor, window: int) -> tuple[Tensor, Tensor]:
         """As `LelmSlots.step`."""
-        conditional, null = super().step(ids_BK, positions_B, window)
+        conditional, null = super().step(ids_BK, column_B, window)
         self._raw.append((conditional[0].clone(), null[0].clone()))
         return conditional, null
 
@@ -178,7 +179,8 @@ def run_greedy(case: Case) -> Iterator[Check]:
             penalty=1.1 if case.setting(name, "record_tokens", True) else 1.0,
             window=case.setting(name, "record_window", 50),
         )
-        model = with_frames(model, case.setting(name, "max_gen_len", model.config.max_frames))
+        frames = case.setting(name, "max_gen_len", model.config.max_frames)
+        model = replace(model, config=with_max_frames(model.config, frames))
         out_KT = model.decode(conditions, sampling, steps)
         tokens_KT, _ = trim(out_KT, model.config.eos)
         got = {"out": out_KT[None], "tokens": tokens_KT[None]}
@@ -192,12 +194,6 @@ def published_steps(out_KT: Tensor, config: LevoConfig) -> int:
     if not all(len(end) for end in ends):
         return out_KT.shape[1] + max(config.delays)
     return max(int(end[0]) + delay for end, delay in zip(ends, config.delays, strict=True)) + 1
-
-
-def with_frames(model: Model, frames: int) -> Model:
-    """The same model, writing songs of so many frames (half a frame more, lest the product is cut)."""
-    config = replace(model.config, max_seconds=(frames + 0.5) / model.config.frame_rate)
-    return replace(model, config=config)
 
 
 def run_sampling(case: Case) -> Iterator[Check]:

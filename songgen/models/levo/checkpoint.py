@@ -15,6 +15,7 @@ from songgen.models.levo.codec import CodecConfig, LevoCodec, ignored_shapes
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.encode import AudioTokenizer, AudioTokenizerConfig, Track
 from songgen.models.levo.lelm import LeLM
+from songgen.nn.llama import fuse_projections_
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import fuse_weight_norm_
 from songgen.runtime.checkpoint import build, load_strictly, read_tensor, read_tensors
@@ -169,6 +170,8 @@ def build_lelm(
         dtype=dtype,
         device=device,
     )
+    for stack in lelm.stacks:
+        fuse_projections_(stack)
     return lelm
 
 

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from songgen.models.base import Draft, Job, Report, ignore_progress
 from songgen.models.levo.conditions import LevoConditions
-from songgen.models.levo.config import LevoConfig
+from songgen.models.levo.config import LevoConfig, with_max_frames
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.pattern import from_sequence, trim
-from songgen.runtime.decode import Decoded, Layout, SlotDecoder, Task, slots_for
-
-
-class LelmSlots:
-    """LeLM with B slots; slot b holds rows 2b (conditional) and 2b + 1 (null) of the caches."""
-
-    def __init__(self, lelm: LeLM, num_slots: int) -> None:
-        self._lelm = lelm
-        self._state = lelm.new_state(2 * num_slots)
-        self.prefix_length = lelm.config.prefix_length
-        self.capacity = lelm.config.capacity
-
-    def prefill(self, slot: int, conditions: object) -> None:
-        """Write a song's prefix into a slot."""
-        assert isinstance(conditions, LevoConditions)
-        self._lelm.prefill(conditions, self._state, 2 * slot)
-
-    def step(self, ids_BK: Tensor, positions_B: Tensor, window: int) -> tuple[Tensor, Tensor]:
-        """Feed one column per slot; returns conditional and null logits, `[B, K, V]` float32 each."""
-        ids, positions = ids_BK.repeat_interleave(2, 0), positions_B.repeat_interleave(2, 0)
-        logits = self._lelm.step(ids, positions, self._state, window)
-        return logits[0::2], logits[1::2]
+from songgen.models.levo.slots import LelmSlots
+from songgen.nn.attention import choose_attention
+from songgen.nn.step_ops import step_ops
+from songgen.runtime.decode import Decoded, SlotDecoder, Task, slots_for
+from songgen.runtime.slots import Layout
 
 
 def layout_of(config: LevoConfig) -> Layout:
@@ -80,19 +63,64 @@ def draft_of(decoded: Decoded[Job], config: LevoConfig) -> Draft:
     )
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class ComposeOptions:
+    """How the language model is run, none of which changes what it is asked to compute.
+
+    Args:
+        batch: songs at once.
+        max_frames: frames of the longest song, None for the model's own limit.
+        attention: backend of the decoding steps, see `nn/attention.py`.
+        kv_cache: `auto` for the dtype of the weights, or `int8`.
+    """
+
+    batch: int
+    max_frames: int | None = None
+    attention: str = "auto"
+    kv_cache: str = "auto"
+
+
+class Composer:
+    """LeLM with its caches, graphs and slots, kept from one call to the next."""
+
+    def __init__(self, lelm: LeLM, options: ComposeOptions) -> None:
+        config = lelm.config
+        if options.max_frames is not None and options.max_frames < config.max_frames:
+            config = with_max_frames(config, options.max_frames)
+        weight = lelm.stacks[0].norm.weight
+        is_int8 = options.kv_cache == "int8"
+        attention = choose_attention(options.attention, weight.device, weight.dtype, is_int8=is_int8)
+        self.options, self.config, self.is_busy = options, config, False
+        self.slots = LelmSlots(
+            lelm,
+            slots_for(options.batch, weight.device),
+            capacity=config.capacity,
+            ops=step_ops(attention, weight.device),
+            is_int8=is_int8,
+        )
+        self.decoder: SlotDecoder[Job] = SlotDecoder(
+            self.slots,
+            layout_of(config),
+            slots_for(options.batch, weight.device),
+            num_used=options.batch,
+            device=weight.device,
+        )
+
+    @torch.inference_mode()
+    def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
+        """Write the tokens of all jobs; drafts come in the order they end. One call at a time."""
+        assert not self.is_busy
+        self.is_busy = True
+        self.decoder.on_progress = lambda job, fraction: report("compose", job.name, fraction)
+        try:
+            for decoded in self.decoder.run(task_of(job, self.config) for job in jobs):
+                yield draft_of(decoded, self.config)
+        finally:
+            self.is_busy = False
+
+
 def compose(
-    lelm: LeLM, jobs: Iterator[Job], *, batch: int, report: Report = ignore_progress
+    lelm: LeLM, jobs: Iterator[Job], options: ComposeOptions, report: Report = ignore_progress
 ) -> Iterator[Draft]:
-    """Write the tokens of all jobs, `batch` at once; drafts come in the order they end."""
-    config = lelm.config
-    decoder: SlotDecoder[Job] = SlotDecoder(
-        LelmSlots(lelm, slots_for(batch)),
-        layout_of(config),
-        slots_for(batch),
-        num_used=batch,
-        device=lelm.condition_provider.device,
-        on_progress=lambda job, fraction: report("compose", job.name, fraction),
-    )
-    for decoded in decoder.run(task_of(job, config) for job in jobs):
-        yield draft_of(decoded, config)
+    """Write the tokens of all jobs, with caches of their own; drafts come in the order they end."""
+    return Composer(lelm, options).compose(jobs, report)

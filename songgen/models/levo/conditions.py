@@ -55,6 +55,12 @@ class LevoConditions:
     clip: object | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def null_key(self) -> bytes:
+        """Equal for songs whose null rows are equal."""
+        tables = (self.lyric_ids, self.structure_rows, self.description_ids, self.prompt_ids)
+        return b"".join(table[1].contiguous().numpy().tobytes() for table in tables)
+
 
 def fit_prompt(codes_KP: Tensor | None, config: LevoConfig) -> Tensor:
     """Cut or fill prompt codes to `[K, prompt_frames]`; no prompt is all SPECIAL."""

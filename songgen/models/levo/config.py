@@ -118,6 +118,12 @@ class LevoConfig:
         )
 
 
+def with_max_frames(config: LevoConfig, num_frames: int) -> LevoConfig:
+    """The same model, writing songs of at most `num_frames` frames."""
+    own = 0 if config.num_codebooks > 1 else 1  # the token that a model of one codebook drops
+    return replace(config, max_seconds=(num_frames + own + 0.5) / config.frame_rate)
+
+
 @dataclass(frozen=True)
 class FileNames:
     """Paths as config.yaml writes them, relative to the runtime folder; None where it names none.

@@ -24,12 +24,14 @@ from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
 from songgen.models.parts import Loaded, digest_of
 from songgen.models.separation import Separator, load_separator
+from songgen.nn.attention import choose_attention
+from songgen.nn.kv_cache import bytes_per_position
 from songgen.nn.oobleck import OobleckConfig
-from songgen.runtime.decode import SLOT_STEP
+from songgen.runtime.decode import slots_for
 from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
 from songgen.runtime.memory import Needs, free_bytes, plan_memory
 
-ATTENTION = ("auto", "sdpa")
+KV_CACHES = ("auto", "int8")
 LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
 """Songs at once, at most, where the user leaves it open."""
 
@@ -79,6 +81,7 @@ def load(
     memory: str = "auto",
     batch: int | None = None,
     attention: str = "auto",
+    kv_cache: str = "auto",
     threads: int | str = "auto",
 ) -> LevoModel:
     """Load a checkpoint's folder; the arguments are those of `songgen.models.catalog.load_model`.
@@ -89,10 +92,11 @@ def load(
         FileNotFoundError: a file is missing.
         ValueError: a setting, or a file that does not fit.
     """
-    if attention not in ATTENTION:
-        raise ValueError(f"attention is {attention!r}; it must be one of {', '.join(ATTENTION)}")
+    if kv_cache not in KV_CACHES:
+        raise ValueError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(KV_CACHES)}")
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
+    attention = choose_attention(attention, where, precision, is_int8=kv_cache == "int8")
     compute_float32_exactly()
     files = LevoFiles(find_checkpoint(folder), runtime_dir)
     config = read_config(files.checkpoint.config, search=files.places)
@@ -105,8 +109,12 @@ def load(
     text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[DESCRIPTION_TABLE][0])
     num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     torch.set_num_threads(choose_threads(threads, num_parameters))
+    cache_bytes = bytes_per_position(
+        config.num_heads, config.llama().head_dim, precision, is_int8=kv_cache == "int8"
+    )
+    spare_slots = slots_for(1, where) - 1
     plan = plan_memory(
-        _needs(config, files, num_parameters * precision.itemsize, precision),
+        _needs(config, files, num_parameters * precision.itemsize, cache_bytes, spare_slots),
         mode=memory,
         batch=batch,
         free=free_bytes(where),
@@ -122,6 +130,8 @@ def load(
         device=where,
         dtype=precision,
         identity=_identity(config, files),
+        attention=attention,
+        kv_cache=kv_cache,
     )
     parts.lelm.get()
     if plan.residency == "full":
@@ -182,13 +192,17 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
     )
 
 
-def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, dtype: torch.dtype) -> Needs:
-    """Bytes of each part. A slot is two rows of keys and values in both transformers."""
-    layers = config.num_layers + config.num_layers_sub
-    slot = 2 * 2 * layers * config.width * config.capacity * dtype.itemsize
+def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, cache_bytes: int, spare_slots: int) -> Needs:
+    """Bytes of each part. A slot is two rows of keys and values in both transformers.
+
+    Args:
+        cache_bytes: of one position in one layer.
+        spare_slots: slots that are allocated beside a lone song's.
+    """
+    slot = 2 * (config.num_layers + config.num_layers_sub) * config.capacity * cache_bytes
     codec = [files.find(name).stat().st_size for name in (config.files.codec, config.files.vae_model)]
     return Needs(
-        composer=lm_bytes + (SLOT_STEP - 1) * slot,
+        composer=lm_bytes + spare_slots * slot,
         renderer=sum(codec),
         slot=slot,
         render_work=RENDER_WORK if config.width >= PUBLISHED_WIDTH else RENDER_WORK // 10,

@@ -13,7 +13,7 @@ import torch
 from songgen.audio import Audio
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
 from songgen.models.levo.checkpoint import CodecParts
-from songgen.models.levo.compose import compose
+from songgen.models.levo.compose import ComposeOptions, Composer
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.conditions import NO_PROMPT, LevoConditions, StylePrompt
 from songgen.models.levo.config import LevoConfig
@@ -26,6 +26,7 @@ from songgen.models.levo.windows import CodecPrompt, seeded_noise
 from songgen.models.parts import Loaded
 from songgen.models.separation import Separator
 from songgen.models.stems import separate_song
+from songgen.nn.attention import choose_attention
 from songgen.request_keys import STEMS, Stem
 from songgen.requests import SongRequest
 from songgen.runtime.memory import MemoryPlan
@@ -60,6 +61,10 @@ class LevoModel:
         text: tokenizers and text rules.
         plan: what stays loaded, and how many songs are made at once.
         identity: digest of the checkpoint's files.
+        attention, kv_cache: as in `ComposeOptions`.
+
+    Raises:
+        ValueError: an attention backend that cannot run here.
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class LevoModel:
         device: torch.device,
         dtype: torch.dtype,
         identity: str,
+        attention: str = "auto",
+        kv_cache: str = "auto",
     ) -> None:
         self.name, self.identity = name, identity
         self.sampling = config.sampling
@@ -80,6 +87,9 @@ class LevoModel:
         self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
         self._device, self._dtype = device, dtype
+        self._attention = choose_attention(attention, device, dtype, is_int8=kv_cache == "int8")
+        self._compose_options = ComposeOptions(plan.batch, attention=self._attention, kv_cache=kv_cache)
+        self._composer: Composer | None = None
         self._prompts = PromptEncoder(parts.prompt_networks.get, rows=PROMPT_ROWS[device.type])
 
     @property
@@ -103,7 +113,11 @@ class LevoModel:
     def summary(self) -> str:
         """One line on how this model runs."""
         dtype = str(self._dtype).removeprefix("torch.")
-        return f"{self.name} ({self.text.version}) on {self.device}, {dtype}; {self.plan.sentence()}"
+        cache = ", 8-bit cache" if self._compose_options.kv_cache == "int8" else ""
+        return (
+            f"{self.name} ({self.text.version}) on {self.device}, {dtype}, "
+            f"attention={self._attention}{cache}; {self.plan.sentence()}"
+        )
 
     def prompt_identity(self, request: SongRequest) -> str | None:
         """Digest of the files that turn this request's prompt into conditions; None without a prompt.
@@ -164,7 +178,9 @@ class LevoModel:
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens for the jobs, several at once; drafts come in the order they end."""
-        yield from compose(self.parts.lelm.get(), jobs, batch=self.plan.batch, report=report)
+        if self._composer is None or self._composer.is_busy:
+            self._composer = Composer(self.parts.lelm.get(), self._compose_options)
+        yield from self._composer.compose(jobs, report)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         """Decode drafts to audio, the stems that each request's generate type asks for."""
@@ -218,6 +234,8 @@ class LevoModel:
             "compose": (parts.lelm,),
             "render": (parts.codec, parts.separator),
         }
+        if stage == "compose":
+            self._composer = None
         for part in of_stage[stage]:
             part.drop()
         if self._device.type == "cuda":

@@ -16,11 +16,12 @@ from tests_levo import published
 from songgen.models.base import Draft, Job
 from songgen.models.catalog import entries
 from songgen.models.levo.checkpoint import build_lelm, read_lm_tensors, unused_lm_shapes
-from songgen.models.levo.compose import LelmSlots, compose, draft_of
+from songgen.models.levo.compose import ComposeOptions, compose, draft_of
 from songgen.models.levo.conditions import fit_prompt, prompt_rows
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.model import LevoModel
 from songgen.models.levo.pattern import to_sequence
+from songgen.models.levo.slots import LelmSlots
 from songgen.requests import SongRequest
 from songgen.runtime.checkpoint import build
 from songgen.runtime.decode import Decoded
@@ -70,36 +71,37 @@ def test_cached_steps_equal_a_whole_pass(tiny: LevoModel, lelm: LeLM) -> None:
     slots = LelmSlots(lelm, 2)
     slots.prefill(1, conditions)
     for column in range(sequence.shape[1]):
-        position = torch.tensor([slots.prefix_length, slots.prefix_length + column])
         fed = torch.stack([sequence[:, 0], sequence[:, column]])
-        conditional, null = slots.step(fed, position, slots.capacity)
+        conditional, null = slots.step(fed, torch.tensor([0, column]), slots.capacity)
         got = torch.stack([conditional[1], null[1]])
         torch.testing.assert_close(got, whole[:, :, column], rtol=1e-4, atol=1e-4)
 
 
 def test_batches_and_refills_give_the_tokens_of_songs_alone(tiny: LevoModel, lelm: LeLM) -> None:
     """Five songs of three texts and three lengths: equal one by one and several at once, in any order."""
-    alone = tokens_of(compose(lelm, jobs(tiny, 5), batch=1))
-    together = tokens_of(compose(lelm, iter(list(jobs(tiny, 5))[::-1]), batch=3))
+    alone = tokens_of(compose(lelm, jobs(tiny, 5), ComposeOptions(1)))
+    together = tokens_of(compose(lelm, iter(list(jobs(tiny, 5))[::-1]), ComposeOptions(3)))
     assert alone == together
     assert len({str(tokens) for tokens in alone.values()}) == 5
 
 
 def test_greedy_songs_do_not_depend_on_the_seed(tiny: LevoModel, lelm: LeLM) -> None:
     (job,) = jobs(tiny, 1, seconds=1.0, temperature=0)
-    first, second = (tokens_of(compose(lelm, iter([replace(job, seed=seed)]), batch=1)) for seed in (1, 2))
+    first, second = (
+        tokens_of(compose(lelm, iter([replace(job, seed=seed)]), ComposeOptions(1))) for seed in (1, 2)
+    )
     assert first == second
 
 
 def test_a_draft_says_why_it_stopped(tiny: LevoModel, lelm: LeLM) -> None:
-    (draft,) = compose(lelm, jobs(tiny, 1, seconds=2.0), batch=1)
+    (draft,) = compose(lelm, jobs(tiny, 1, seconds=2.0), ComposeOptions(1))
     assert (draft.stopped, draft.tokens.shape) == ("length", (3, 50))
     assert int(draft.tokens.min()) >= 0 and int(draft.tokens.max()) < lelm.config.code_size
 
 
 def test_a_limit_under_one_frame_is_one_frame(tiny: LevoModel) -> None:
     """A song of no frames threw in the middle of a batch, and its neighbours had to be composed again."""
-    ended = list(compose(tiny.parts.lelm.get(), jobs(tiny, 1, seconds=0.001), batch=2))
+    ended = list(compose(tiny.parts.lelm.get(), jobs(tiny, 1, seconds=0.001), ComposeOptions(2)))
     assert [draft.tokens.shape for draft in ended] == [(3, 1)]
 
 
