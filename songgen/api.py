@@ -266,6 +266,10 @@ def load(
     attention: str = "auto",
     kv_cache: str = "auto",
     threads: int | str = "auto",
+    checkpoint: str | Path | None = None,
+    lora_alpha: float | None = None,
+    lora_rank: int | None = None,
+    lora_targets: str | None = None,
 ) -> Model:
     """Load a model: `tiny`, a published name, or a checkpoint folder; options as of `songgen generate`.
 
@@ -283,6 +287,10 @@ def load(
         attention=attention,
         kv_cache=kv_cache,
         threads=threads,
+        checkpoint=checkpoint,
+        lora_alpha=lora_alpha,
+        lora_rank=lora_rank,
+        lora_targets=lora_targets,
     )
     from songgen.models.catalog import load_model
 

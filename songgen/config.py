@@ -38,6 +38,10 @@ class Loading:
     attention: str = "auto"
     kv_cache: str = "auto"
     threads: int | str = "auto"
+    checkpoint: Path | None = None
+    lora_alpha: float | None = None
+    lora_rank: int | None = None
+    lora_targets: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ def loading(model: str | Path, **options: object) -> Loading:
     Raises:
         ConfigError: a value that is not allowed.
     """
-    return Loading(str(model), **{name: read_value(name, value) for name, value in options.items()})
+    return Loading(
+        str(model), **{name: read_value(_loading_key(name), value) for name, value in options.items()}
+    )
 
 
 def describe(command: Command) -> list[tuple[str, str, str]]:
@@ -227,7 +233,12 @@ def _default_choice(group: str) -> str:
 
 
 def _loading(values: Mapping[str, Any]) -> Loading:
-    return Loading(**{item.name: values[item.name] for item in fields(Loading)})
+    return Loading(**{item.name: values[_loading_key(item.name)] for item in fields(Loading)})
+
+
+def _loading_key(name: str) -> str:
+    """The setting of a field of `Loading`: those of adapters are a group."""
+    return name.replace("lora_", "lora.", 1)
 
 
 def _output(values: Mapping[str, Any]) -> Output:

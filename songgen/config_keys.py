@@ -196,6 +196,13 @@ KEYS: dict[str, Key] = {
         "taken off a token's logit each time it occurred in the song; 0 = off",
         null=OWN_SAMPLING,
     ),
+    "sampling.diffusion_steps": Key(whole(1), "SongBloom: solver steps of a block", null=OWN_SAMPLING),
+    "sampling.diffusion_temperature": Key(
+        NOT_NEGATIVE, "SongBloom: where noise enters a block, 1 = its start; less is tamer", null=OWN_SAMPLING
+    ),
+    "sampling.diffusion_cfg_coef": Key(
+        number("a number", lambda value: True), "SongBloom: guidance of its diffusion", null="cfg_coef"
+    ),
     "on_error": Key(choice("continue", "stop"), "bad lines: continue with the others, or stop at once"),
     "resume": Key(flag, "skip songs that are there already, made from the same request"),
     "batch": Key(whole(1), "songs composed at once", null="1 on the CPU, else as memory allows"),
@@ -207,6 +214,16 @@ KEYS: dict[str, Key] = {
     ),
     "kv_cache": Key(choice("auto", "int8"), "int8 halves the memory of songs under way; other songs"),
     "threads": Key(threads, "CPU threads: auto or a number"),
+    "checkpoint": Key(
+        path,
+        "fine-tuned SongBloom weights (a Lightning checkpoint) instead of the published",
+        null="published",
+    ),
+    "lora.alpha": Key(POSITIVE, "strength of its low-rank adapters times their rank", null="32"),
+    "lora.rank": Key(whole(1), "rank that its adapters must have", null="any"),
+    "lora.targets": Key(
+        text, "parts of the names of the layers that have adapters, between commas: q_proj,v_proj", null="any"
+    ),
     "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
     "verbose": Key(flag, "log more, with the traceback of each error"),
 }

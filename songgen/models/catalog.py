@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from songgen.models.levo.locate import is_checkpoint
+from songgen.models.levo import locate as levo
+from songgen.models.songbloom import locate as songbloom
 
 if TYPE_CHECKING:
     from songgen.models.base import SongModel  # needs torch: listing and fetching do not
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN = ("tiny", "tiny-fast")
+BUILT_IN = ("tiny", "tiny-fast", "tiny-songbloom")
 """The built-in models: seeded random weights in the published layouts. They make noise, not music."""
 
 RUNTIME = "runtime"
@@ -40,7 +41,7 @@ class CatalogEntry:
     Args:
         name: the published name, also the folder's.
         aliases: shorter names.
-        family, version: `levo`; `v1` or `v2`.
+        family, version: `levo` or `songbloom`; `v1` or `v2` of LeVo.
         repository: where it is fetched from, on the Hugging Face hub.
         max_seconds: longest song.
         languages: ISO 639-1 codes, as announced by the publisher.
@@ -124,12 +125,23 @@ def model_places(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> tup
     roots = [Path(), Path("ckpt"), Path("models")]
     if runtime_dir is not None:
         roots += [Path(runtime_dir), Path(runtime_dir) / "ckpt", Path(runtime_dir).parent]
-    names = (entry.name, entry.repository.rpartition("/")[2])
+    names = [entry.name, entry.repository.rpartition("/")[2]]
+    if entry.family == "songbloom":  # several models side by side in a folder of any name
+        names.append("")
     return tuple(dict.fromkeys((root / name).absolute() for root in roots for name in names))
 
 
+def family_of(path: Path) -> str | None:
+    """The family of a checkpoint's folder or file, None if it is none."""
+    if levo.is_checkpoint(path):
+        return "levo"
+    return "songbloom" if songbloom.is_checkpoint(path) else None
+
+
 def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) -> Path:
-    """Find the checkpoint folder of a path or a published name (not of a built-in model).
+    """Find the checkpoint's folder, or of SongBloom its yaml, of a path or a published name.
+
+    Built-in models have no part in it.
 
     A folder that exists wins over a name, unless it is no checkpoint and the name is in the catalogue.
 
@@ -139,13 +151,14 @@ def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) ->
     """
     path = Path(name_or_path).expanduser()
     entry = find_entry(str(name_or_path).rstrip("/"))
-    if is_checkpoint(path) or (path.exists() and entry is None):
+    if family_of(path) is not None or (path.exists() and entry is None):
         return path.absolute()
     if entry is not None:
         places = model_places(entry, runtime_dir=runtime_dir)
         for place in places:
-            if is_checkpoint(place):
-                return place
+            found = place / f"{entry.name}.yaml" if entry.family == "songbloom" else place
+            if family_of(found) == entry.family:
+                return found
         looked = "".join(f"\n  {place}" for place in places)
         raise FileNotFoundError(
             f"{entry.name} is not on this disk; it was looked for in{looked}\n"
@@ -167,6 +180,10 @@ def load_model(
     attention: str = "auto",
     kv_cache: str = "auto",
     threads: int | str = "auto",
+    checkpoint: Path | None = None,
+    lora_alpha: float | None = None,
+    lora_rank: int | None = None,
+    lora_targets: str | None = None,
 ) -> SongModel:
     """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
 
@@ -180,13 +197,14 @@ def load_model(
         attention: `auto`, `flash`, `triton` or `sdpa`.
         kv_cache: `auto` for the precision of the weights, or `int8`.
         threads: CPU threads, or `auto`.
+        checkpoint: fine-tuned weights in the place of the published ones, SongBloom only.
+        lora_alpha, lora_rank, lora_targets: of low-rank adapters in it (`songbloom/lora.py`); targets are
+            separated by commas.
 
     Raises:
         FileNotFoundError: a file is missing; says where it was looked for and how to get it.
         ValueError: an unknown name, or a setting that this machine or model cannot take.
     """
-    from songgen.models.levo.loading import load
-
     settings: dict[str, Any] = {
         "device": device,
         "dtype": dtype,
@@ -196,17 +214,42 @@ def load_model(
         "kv_cache": kv_cache,
         "threads": threads,
     }
-    for name in BUILT_IN:
-        if _plain(str(name_or_path)) == _plain(name):
-            from songgen.models.levo.tiny import ensure_tiny
+    folder = built_in_folder(name_or_path)
+    if folder is None:
+        folder = find_folder(name_or_path, runtime_dir=runtime_dir)
+    elif runtime_dir is not None:
+        logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, folder.name)
+        runtime_dir = None
+    tuning: dict[str, Any] = {"checkpoint": checkpoint, "lora.alpha": lora_alpha}
+    tuning |= {"lora.rank": lora_rank, "lora.targets": lora_targets}
+    if family_of(folder) == "songbloom":
+        from songgen.models.songbloom.loading import fine_tuning_of
+        from songgen.models.songbloom.loading import load as load_songbloom
 
-            if runtime_dir is not None:
-                logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, name)
-            return load(ensure_tiny(name=name), runtime_dir=None, **settings)
-    folder = find_folder(name_or_path, runtime_dir=runtime_dir)
+        fine_tuning = fine_tuning_of(checkpoint, alpha=lora_alpha, rank=lora_rank, targets=lora_targets)
+        return load_songbloom(folder, runtime_dir=runtime_dir, fine_tuning=fine_tuning, **settings)
+    from songgen.models.levo.loading import load
+
+    for name, value in tuning.items():
+        if value is not None:
+            raise ValueError(f"{name}={value}: fine-tuned checkpoints are read for SongBloom models only")
     model = load(folder, runtime_dir=runtime_dir, **settings)
     _check_name(folder, model)
     return model
+
+
+def built_in_folder(name_or_path: str | Path) -> Path | None:
+    """The folder of a built-in model, made if it is not there; None for any other name."""
+    for name in BUILT_IN:
+        if _plain(str(name_or_path)) == _plain(name):
+            if name == "tiny-songbloom":
+                from songgen.models.songbloom.tiny import ensure_tiny as ensure_tiny_songbloom
+
+                return ensure_tiny_songbloom()
+            from songgen.models.levo.tiny import ensure_tiny
+
+            return ensure_tiny(name=name)
+    return None
 
 
 def _check_name(folder: Path, model: SongModel) -> None:

@@ -1,8 +1,8 @@
 """A diffusion transformer: pre-norm layers with full attention and partial rotary positions (Peebles and Xie
 2023, arXiv:2212.09748; the layer of Stable Audio, Evans et al. 2024).
 
-Conditions stand in front of the sequence, so nothing here knows of them. Submodule names are those of published
-checkpoints.
+Conditions stand in front of the sequence, so nothing here knows of them. Submodule names are those of
+published checkpoints.
 """
 
 from __future__ import annotations

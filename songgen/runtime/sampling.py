@@ -60,7 +60,8 @@ class DiffusionSampling(Sampling):
 
     Args:
         diffusion_steps: solver steps of a block, >= 1.
-        diffusion_temperature: >= 0; where the noise enters the path (`nn/rectified_flow.py`), 1 for its start.
+        diffusion_temperature: >= 0; where the noise enters the path (`nn/rectified_flow.py`), 1 for its
+            start.
         diffusion_cfg_coef: guidance of the diffusion; None for `cfg_coef`.
     """
 

@@ -23,7 +23,7 @@ from songgen.models.levo.model import LevoModel, Parts
 from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
 from songgen.models.parts import Loaded, digest_of
-from songgen.models.separation import Separator, load_separator
+from songgen.models.separation import SEPARATOR_CONFIG, SEPARATOR_WEIGHTS, Separator, load_separator
 from songgen.nn.attention import choose_attention
 from songgen.nn.kv_cache import bytes_per_position
 from songgen.nn.oobleck import OobleckConfig
@@ -42,7 +42,6 @@ the flow windows of each of three stems (`tools/measure_memory.py`), and the aud
 PUBLISHED_WIDTH = 1024
 """Narrower language models come with a codec that is small too."""
 
-SEPARATOR_WEIGHTS, SEPARATOR_CONFIG = (f"third_party/demucs/ckpt/htdemucs.{end}" for end in ("pth", "yaml"))
 PROMPT_LIBRARY = "tools/new_auto_prompt.pt"
 
 

@@ -1,7 +1,7 @@
 """The conditions of a song: lyric rows and prompt latents, and how they become the prefix.
 
-The prefix is `[prompt][lyrics]`, each filled to its positions; the null row has the lyrics of an empty string and
-no prompt. Knows neither G2P nor audio files.
+The prefix is `[prompt][lyrics]`, each filled to its positions; the null row has the lyrics of an empty string
+and no prompt. Knows neither G2P nor audio files.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class LyricRows:
 def lyric_rows(ids: Sequence[int], vocabulary: Sequence[str], max_sentences: int) -> LyricRows:
     """Walk through the lyrics, keeping the section's tag and counting sentences.
 
-    As published: a tag, a full stop and a comma take themselves as tag and sentence 0; a tag starts at sentence
-    1, a full stop ends a sentence; sentences past the table share its last row.
+    As published: a tag, a full stop and a comma take themselves as tag and sentence 0; a tag starts at
+    sentence 1, a full stop ends a sentence; sentences past the table share its last row.
     """
     stop, comma = vocabulary.index("."), vocabulary.index(",")
     tag, sentence = 0, 1

@@ -23,7 +23,8 @@ def diffuse_block(
     """The latents of one block of B songs, `[B, T, Z]` float32.
 
     Args:
-        context: of the songs; its hidden vectors `[2 B, D]` are those of both rows of each, conditional first.
+        context: of the songs; its hidden vectors `[2 B, D]` are those of both rows of each, conditional
+            first.
         noise_BTZ: standard normal, float32.
         rope: of `network.diffusion_rope`.
         times_ND: `embed_times` of the `flow_times`, one row a step and the end.

@@ -1,7 +1,7 @@
 """The networks of SongBloom: the sketch language model and the diffusion transformer around shared tables.
 
-The stream of the language model is BOS, the sketch of block 1, its latents as one vector, the sketch of block 2,
-and so on. The output at BOS or at a block's latents chooses the next block's first token; the output at a
+The stream of the language model is BOS, the sketch of block 1, its latents as one vector, the sketch of block
+2, and so on. The output at BOS or at a block's latents chooses the next block's first token; the output at a
 block's last token is its hidden vector, which the diffusion gets. Submodule names are the published ones
 (without `model.`).
 """
@@ -89,7 +89,7 @@ class SongBloomNetwork(nn.Module):
         return vectors
 
     def diffusion_rope(self) -> RotaryTable:
-        """The angles of the diffusion transformer's sequence: time, hidden vector, sketch, history, latents."""
+        """The angles of the diffusion's sequence: time, hidden vector, sketch, history, latents."""
         return self.nar_dit.rotary_table(2 + 3 * self.config.block_size)
 
     def embed_times(self, times: Tensor) -> Tensor:
