@@ -1,0 +1,1 @@
+"""SongBloom: the second family, phonemes to sketch tokens to latents."""
