@@ -1,0 +1,59 @@
+"""Where the G2P's dictionaries are: small tables in `data/`, large ones in other packages."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import lzma
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+EXTRA = "songbloom"
+JAPANESE_EXTRA = "songbloom-ja"
+
+
+def need(module: str, extra: str = EXTRA) -> Any:
+    """Import a module of a package that only this family needs.
+
+    Raises:
+        ValueError: it is not installed; says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise ValueError(_missing(module, extra)) from error
+
+
+def package_file(package: str, *parts: str) -> Path:
+    """A data file of an installed package, found without running the package's code.
+
+    Raises:
+        ValueError: the package is not installed, or holds no such file.
+    """
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder).joinpath(*parts)
+        if path.is_file():
+            return path
+    raise ValueError(_missing(package, EXTRA, "/".join(parts)))
+
+
+def read_lines(name: str) -> list[str]:
+    """The lines of a table in `data/`, without its comments (`#`) and empty lines."""
+    text = (resources.files("songgen.models.songbloom") / "data" / name).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def read_packed(name: str) -> str:
+    """The text of an xz-compressed file in `data/`."""
+    return lzma.decompress((resources.files("songgen.models.songbloom") / "data" / name).read_bytes()).decode(
+        "utf-8"
+    )
+
+
+def _missing(module: str, extra: str, name: str = "") -> str:
+    what = f"the file {name} of the package {module}" if name else f"the package {module}"
+    return f"{what} is not installed and SongBloom's lyrics need it: pip install 'songgen[{extra}]'"
