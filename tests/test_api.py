@@ -36,7 +36,8 @@ def test_load_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (model.name, model.sample_rate, model.max_seconds) == ("fake", 48000, 60.0)
     assert seen == {
         "name": "fake", "runtime_dir": Path("rt"), "device": "cpu", "dtype": "auto", "memory": "auto",
-        "batch": 2, "attention": "auto", "threads": "auto",
+        "batch": 2, "attention": "auto", "kv_cache": "auto", "threads": "auto",
+        "checkpoint": None, "lora_alpha": None, "lora_rank": None, "lora_targets": None,
     }  # fmt: skip
     with pytest.raises(ValueError, match="device=gpu: must be auto, cpu"):
         songgen.load("fake", device="gpu")

@@ -19,7 +19,7 @@ from songgen.config import (
 )
 from songgen.config_keys import KEYS, ConfigError, read_value
 from songgen.engine.settings import Output
-from songgen.runtime.sampling import Sampling, changed_sampling
+from songgen.runtime.sampling import DiffusionSampling, Sampling, changed_sampling
 
 NEEDED = ["model=tiny", "input=lyrics.jsonl"]
 
@@ -43,17 +43,23 @@ def test_every_setting_reaches_its_field() -> None:
         "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
+        "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
+        "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj", "kv_cache=int8",
         "generate_type=separate", "stems=separator", "lyrics=asis",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
         "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
-    assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
+    assert DiffusionSampling(**found.sampling) == DiffusionSampling(
+        0.5, 3, 0.2, 2.0, 1.2, 9, 0.3, 8, 0.5, 3.0
+    )
     assert found.output == Output(Path("o"), "flac", 24, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
+    tuning = {"checkpoint": Path("tuned.ckpt"), "lora_alpha": 8.0, "lora_rank": 4}
+    options |= {**tuning, "lora_targets": "q_proj,v_proj", "kv_cache": "int8"}
     assert found.loading == loading("tiny", **options, attention="sdpa", threads=2)
 
 
@@ -126,7 +132,7 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("device=gpu", r"device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
         ("dtype=fp8", r"dtype=fp8: must be one of auto, fp16, bf16, fp32"),
         ("memory=mid", r"memory=mid: must be one of auto, full, low"),
-        ("attention=", r"attention=: must be text that is not empty"),
+        ("attention=", r"attention=: must be one of auto, flash, triton, sdpa"),
         ("output.dir=", r"output\.dir=: must be a path"),
         ("model=null", r"model is not given: model=tiny, a published name"),
         ("input=null", r"input is not given: input=FILE\.jsonl"),
@@ -157,8 +163,8 @@ def test_the_help_is_true(command: str) -> None:
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
     rows = {key: (default, doc) for key, default, doc in describe(command)}  # type: ignore[arg-type]
     for key, value in tree.items():
-        if key == "output":
-            assert all(f"output.{name}" in rows for name in value)
+        if key in ("output", "lora"):
+            assert all(f"{key}.{name}" in rows for name in value)
         elif key != "defaults":
             assert rows[key][0] == {None: "null", True: "true", False: "false"}.get(value, value)
     assert all(doc for _, doc in rows.values())
@@ -170,7 +176,7 @@ def test_every_sampling_file_is_complete() -> None:
     assert sorted(names) == ["fast", "greedy", "lowmem", "upstream"]
     for name in names:
         tree = yaml.safe_load((config_folder() / "sampling" / f"{name}.yaml").read_text())
-        assert tree.keys() == {item.name for item in fields(Sampling)}
+        assert tree.keys() == {item.name for item in fields(DiffusionSampling)}
         changes = {key: value for key, value in tree.items() if value is not None}
         assert named_sampling(name) == changes
         assert changed_sampling(Sampling(), changes)

@@ -132,7 +132,7 @@ def test_a_name_that_is_not_on_disk_gives_places_and_the_fetch_line(here: Path) 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, tiny-fast, base,"),
+        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, tiny-fast, tiny-songbloom, base,"),
         ("zzz", r"'zzz' is neither a folder nor a name of the catalogue\nThe catalogue has: tiny"),
         ("songgeneration_v1.5_base", "announced by the publisher, no weights were published"),
         ("songbloom-full-150s", "another family"),
@@ -167,7 +167,7 @@ def test_load_model_hands_folder_and_settings_on(
     assert folder.samefile(mine if "mine" in given else built_in)
     assert settings == {
         "runtime_dir": None, "device": "cpu", "dtype": "fp32", "memory": "low", "batch": 3,
-        "attention": "sdpa", "threads": 2,
+        "attention": "sdpa", "kv_cache": "auto", "threads": 2,
     }  # fmt: skip
 
 

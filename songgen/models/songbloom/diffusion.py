@@ -48,7 +48,7 @@ def diffuse_block(
     if guidance == "none":
         return sample(conditional, None)
     if guidance == "h":
-        return sample(_with_null(conditional), cfg_coef_B)
+        return sample(with_null(conditional), cfg_coef_B)
     null = BlockContext(context.hidden_BD[1::2], context.sketch_BTD, context.history_BTZ)
     return guide(sample(conditional, None), sample(null, None), cfg_coef_B)
 
@@ -58,7 +58,7 @@ def guide(conditional_BTZ: Tensor, null_BTZ: Tensor, coef_B: Tensor) -> Tensor:
     return null_BTZ + (conditional_BTZ - null_BTZ) * coef_B[:, None, None]
 
 
-def _with_null(context: BlockContext) -> BlockContext:
+def with_null(context: BlockContext) -> BlockContext:
     """B rows, and B more without hidden vector and sketch, but with the same history."""
     hidden, sketch, history = context.hidden_BD, context.sketch_BTD, context.history_BTZ
     return BlockContext(

@@ -82,9 +82,15 @@ class SongBloomModel:
     @property
     def text_rules(self) -> TextRules:
         """What the linter has to know of this model's text."""
-        return self.parts.text.get().rules(
-            max_lyric_tokens=self.config.lyric_positions, max_seconds=self.max_seconds
+        return TextRules(
+            max_lyric_tokens=self.config.lyric_positions,
+            count_lyric_tokens=self._count_lyrics,
+            max_seconds=self.max_seconds,
         )
+
+    def _count_lyrics(self, lyrics: str) -> int:
+        """Lyric positions that a text takes."""
+        return len(self.parts.text.get().encode(lyrics).ids)
 
     @property
     def batch(self) -> int:

@@ -46,6 +46,7 @@ class BlockSlots:
     Attributes:
         latents_BTZ: of each slot's last block; zeros before its first.
         noise_BTZ: to be set before a block is diffused.
+        hidden_BD: the hidden vectors of both rows of each slot, after the last step of a block.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class BlockSlots:
         self._rope, self._diffusion_rope = llama.rotary_table(), network.diffusion_rope()
         block = (num_slots, config.block_size, config.latent_dim)
         self.latents_BTZ, self.noise_BTZ = (torch.zeros(block, device=device) for _ in range(2))
-        self._hidden_BD = torch.zeros(2 * num_slots, config.width, dtype=network.dtype, device=device)
+        self.hidden_BD = torch.zeros(2 * num_slots, config.width, dtype=network.dtype, device=device)
         self._feedback_BD = torch.zeros(num_slots, config.width, dtype=network.dtype, device=device)
         self._sketch_BT = torch.zeros(block[:2], dtype=torch.int64, device=device)
         self._cfg_coef_B = torch.zeros(num_slots, device=device)
@@ -137,7 +138,7 @@ class BlockSlots:
             ops=self._ops,
         )
         if phase == "last":
-            self._hidden_BD.copy_(hidden_BD)
+            self.hidden_BD.copy_(hidden_BD)
             return None
         return network.logits(hidden_BD)
 
@@ -167,7 +168,7 @@ class BlockSlots:
         history_BTZ = self.latents_BTZ[slots]
         made_BTZ = diffuse_block(
             network,
-            BlockContext(self._hidden_BD[rows], network.skeleton_emb(self._sketch_BT[slots]), history_BTZ),
+            BlockContext(self.hidden_BD[rows], network.skeleton_emb(self._sketch_BT[slots]), history_BTZ),
             self.noise_BTZ[slots],
             self._diffusion_rope,
             times_ND=self._times[self._diffusion.steps],
