@@ -71,6 +71,7 @@ class BlockSlots:
         self._sketch_BT = torch.zeros(block[:2], dtype=torch.int64, device=device)
         self._cfg_coef_B = torch.zeros(num_slots, device=device)
         self._is_chosen_B = torch.zeros(num_slots, dtype=torch.bool, device=device)
+        self._is_apart = device.type == "cpu"
         self._times: dict[int, Tensor] = {}
         self._prefixed: int | None = None
         self._diffusion, self._slots = Diffusion(1, 1.0), slice(0, num_slots)
@@ -150,14 +151,15 @@ class BlockSlots:
             wanted: slot to how its block is diffused.
         """
         self._sketch_BT.copy_(sketch_BT)
-        is_cpu = self.latents_BTZ.device.type == "cpu"
         for diffusion in dict.fromkeys(wanted.values()):
             chosen = [slot for slot, its in wanted.items() if its == diffusion]
             self._is_chosen_B.copy_(torch.tensor([slot in chosen for slot in range(self.num_slots)]))
             self._diffusion = diffusion
             if diffusion.steps not in self._times:
                 self._times[diffusion.steps] = self._network.embed_times(flow_times(diffusion.steps))
-            stretches = [slice(slot, slot + 1) for slot in chosen] if is_cpu else [slice(0, self.num_slots)]
+            stretches = (
+                [slice(slot, slot + 1) for slot in chosen] if self._is_apart else [slice(0, self.num_slots)]
+            )
             for self._slots in stretches:
                 self._graph(diffusion)
 
