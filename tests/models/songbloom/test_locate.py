@@ -68,5 +68,5 @@ def test_shared_files_are_found_beside_and_in_their_own_folder(tmp_path: Path) -
     shared.write_text("{}")
     assert files.find("vae.json").samefile(shared)
     named = find_model(tmp_path / "models" / "a", runtime_dir=tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="runtime_dir=.*nowhere: no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"runtime_dir=.*nowhere: no such folder"):
         named.find("vae.json")
