@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 
 from songgen.characters import HANGUL, UNSPACED
-from songgen.lyrics import SUNG_TAGS, scan_lyrics
+from songgen.lyrics import Lyrics, parse_lyrics, scan_lyrics
 
 WORDS_PER_SECOND = 2.0
 # Characters of Chinese and Japanese, and hangul, which is written with blanks but sung by the syllable.
 SYLLABLES_PER_SECOND = 3.0
-INSTRUMENTAL_SECONDS = {"short": 5.0, "medium": 12.0, "long": 22.0}
-SILENCE_SECONDS = 2.0
 
 _UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
 _SYLLABLE = re.compile(f"[{UNSPACED}{HANGUL}]")
@@ -48,23 +46,21 @@ def estimate_tokens(text: str, *, has_sections: bool = True) -> int:
     return round(total + _plain_tokens(text[done:]))
 
 
-def estimate_seconds(text: str) -> float:
+def estimate_seconds(lyrics: str | Lyrics) -> float:
     """About how long a song with these lyrics is, in seconds.
 
-    Two English words or three Chinese characters a second; 5, 12, 22 s for a short, medium, long instrumental
-    section; 2 s of silence. Songs vary by half around this.
+    Two English words or three Chinese characters a second; sections without words as they say, else 5, 12,
+    22 s for a short, medium, long one and 2 s of silence. Songs vary by half around this.
+
+    Args:
+        lyrics: a parsed song, or a string in LeVo's form.
     """
+    song = parse_lyrics(lyrics) if isinstance(lyrics, str) else lyrics
     seconds = 0.0
-    for block in scan_lyrics(text):
-        words = text[block.text_start : block.text_end]
-        syllables = len(_SYLLABLE.findall(words))
-        seconds += syllables / SYLLABLES_PER_SECOND
+    for words in (song.leading, *(section.text for section in song.sections)):
+        seconds += len(_SYLLABLE.findall(words)) / SYLLABLES_PER_SECOND
         seconds += len(_WORD.findall(_SYLLABLE.sub(" ", words))) / WORDS_PER_SECOND
-        if block.tag == "silence":
-            seconds += SILENCE_SECONDS
-        elif block.tag is not None and block.tag not in SUNG_TAGS:
-            seconds += INSTRUMENTAL_SECONDS[block.tag.rpartition("-")[2]]
-    return seconds
+    return seconds + sum(section.length for section in song.sections)
 
 
 def _plain_tokens(text: str) -> float:

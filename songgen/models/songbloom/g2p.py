@@ -37,6 +37,11 @@ _RUN_WITH_KANA = re.compile(
 )
 
 
+def has_kana(text: str) -> bool:
+    """Whether a text holds kana."""
+    return bool(re.search(f"[{_KANA}]", text))
+
+
 @dataclass(frozen=True)
 class Phonemes:
     """A piece as phonemes, and the parts of it that have none."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from songgen.models.songbloom.g2p_data import JAPANESE_EXTRA, need
+from songgen.models.songbloom.g2p_data import JAPANESE_EXTRA, MissingPackageError, need
 
 _SILENT = ("pau", "sil")
 
@@ -42,8 +42,9 @@ class JapaneseG2P:
         folder = package.OPEN_JTALK_DICT_DIR
         folder = Path(folder.decode() if isinstance(folder, bytes) else folder)
         if not folder.is_dir():
-            raise ValueError(
+            raise MissingPackageError(
                 f"pyopenjtalk has no dictionary: {folder} is not there. Install one (Debian, Ubuntu: "
-                f"apt install open-jtalk-mecab-naist-jdic) and set OPEN_JTALK_DICT_DIR to its folder"
+                f"apt install open-jtalk-mecab-naist-jdic) and set OPEN_JTALK_DICT_DIR to its folder",
+                is_for_japanese=True,
             )
         return package

@@ -35,8 +35,8 @@ class Pronouncer:
         self._spelling = SpellingModel()
 
     def phones(self, word: str) -> list[str]:
-        """The phones of a lower-case word of letters, apostrophes and hyphens."""
-        if word in self._dictionary:
+        """The phones of a lower-case word of letters, apostrophes and hyphens; a letter is its name."""
+        if len(word) > 1 and word in self._dictionary:
             return self._dictionary[word].split()
         if len(word) <= MOST_LETTERS:
             return [phone for letter in word for phone in self.letter(letter)]

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
-from songgen.models.songbloom.g2p_data import read_packed
+from songgen.models.songbloom.g2p_data import read_text
 
 _STARTS, _ENDS = ("-START-", "-START2-"), ("-END-", "-END2-")
 _SUFFIX = 3
@@ -44,7 +44,7 @@ class PerceptronTagger:
 
     @cached_property
     def _data(self) -> dict[str, dict]:
-        return json.loads(read_packed("tagger.json.xz"))
+        return json.loads(read_text("tagger.json.xz"))
 
 
 def _normalized(token: str) -> str:

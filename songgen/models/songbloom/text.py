@@ -9,33 +9,25 @@ tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from songgen.models.songbloom.g2p import MixedG2P
+import yaml
+
+from songgen.models.songbloom.g2p import MixedG2P, has_kana
+from songgen.models.songbloom.g2p_data import MissingPackageError, read_text
+from songgen.songbloom_form import LONG_TAG_SECONDS, SHORT_TAG_SECONDS
+from songgen.text_rules import TextRules, Uncovered
+
+LONGEST_OF_SHORT_TAGS = 160.0
+"""Models up to this long learnt one bare tag a second; longer ones, one for every five. Seconds."""
+
+_KEPT_PIECES = 8192
 
 
-@dataclass(frozen=True)
-class Dropped:
-    """Something of the lyrics that the model will not hear.
-
-    Args:
-        text: what was lost: characters of the lyrics, or a phoneme that the vocabulary lacks.
-        piece: the piece it was in, as written.
-        column: 1-based column of that piece in the lyrics.
-    """
-
-    text: str
-    piece: str
-    column: int
-
-    @property
-    def is_sung(self) -> bool:
-        """Whether a letter or digit was lost; otherwise it is a mark or a picture."""
-        return any(character.isalnum() for character in self.text)
-
-    def __str__(self) -> str:
-        piece = "" if self.piece == self.text else f"{self.piece!r}, "
-        return f"{self.text!r} ({piece}column {self.column}) has no phoneme and is not sung"
+def published_vocabulary() -> tuple[str, ...]:
+    """The entries of the published `vocab_g2p.yaml`, row by row: all published models have this one."""
+    return tuple(yaml.safe_load(read_text("vocab_g2p.yaml")))
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class Encoded:
     phonemes: str
     items: tuple[str, ...]
     ids: list[int]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[Uncovered, ...]
 
 
 class SongBloomText:
@@ -65,26 +57,76 @@ class SongBloomText:
     """
 
     def __init__(self, vocab: Sequence[str], *, japanese: bool = True) -> None:
+        self._vocab = tuple(vocab)
         self._rows = {entry: row for row, entry in enumerate(vocab)}
-        self._g2p = MixedG2P(frozenset(vocab), japanese=japanese)
+        self._japanese = japanese
+        # A chorus comes again, and the linter encodes a text several times.
+        self._phonemes = lru_cache(_KEPT_PIECES)(MixedG2P(frozenset(vocab), japanese=japanese).phonemes)
 
     def encode(self, lyrics: str) -> Encoded:
         """Phonemes and ids of a lyric string; an empty string gives the null condition `[0]`.
 
         Raises:
-            ValueError: a package of the G2P is not installed; says which extra has it.
+            ValueError: a package of the G2P is not installed, or pyopenjtalk for kana; says what to install.
         """
         pieces: list[str] = []
-        dropped: list[Dropped] = []
+        dropped: list[Uncovered] = []
         column = 1
         for piece in lyrics.split(" "):
             if piece in self._rows:
                 pieces.append(piece)
             else:
-                found = self._g2p.phonemes(piece)
+                found = self._phonemes(piece)
                 pieces.append(" ".join(found.symbols))
-                dropped += [Dropped(lost, piece, column) for lost in found.lost]
+                dropped += [Uncovered(lost, piece, column) for lost in found.lost]
             column += len(piece) + 1
         phonemes = " ".join(pieces)
         items = tuple(phonemes.split(" "))
         return Encoded(phonemes, items, [self._rows[item] for item in items], tuple(dropped))
+
+    def uncovered(self, lyrics: str) -> Sequence[Uncovered]:
+        """What of the lyrics has no phoneme here; kana with the way to have them read.
+
+        Raises:
+            ValueError: a package that Chinese or English needs is not installed.
+        """
+        return self._encode_what_can_be(lyrics).dropped
+
+    def count(self, lyrics: str) -> int:
+        """Positions that lyrics take, as far as they can be read here; those behind the model's are cut.
+
+        Raises:
+            ValueError: a package that Chinese or English needs is not installed.
+        """
+        return len(self._encode_what_can_be(lyrics).ids)
+
+    def _encode_what_can_be(self, lyrics: str) -> Encoded:
+        """As `encode`; without pyopenjtalk, kana are dropped with the advice to install it."""
+        try:
+            return self.encode(lyrics)
+        except MissingPackageError as error:
+            if not (self._japanese and error.is_for_japanese):
+                raise
+            advice = str(error)
+        found = SongBloomText(self._vocab, japanese=False).encode(lyrics)
+        dropped = [replace(item, advice=advice) if has_kana(item.text) else item for item in found.dropped]
+        return replace(found, dropped=tuple(dropped))
+
+    def rules(self, *, max_lyric_tokens: int, max_seconds: float) -> TextRules:
+        """What the linter has to know of a model's text.
+
+        Args:
+            max_lyric_tokens: lyric positions of the model.
+            max_seconds: its longest song; decides how many seconds a bare tag stands for.
+        """
+        is_short = max_seconds <= LONGEST_OF_SHORT_TAGS
+        return TextRules(
+            family="songbloom",
+            max_lyric_tokens=max_lyric_tokens,
+            count_lyric_tokens=self.count,
+            max_seconds=max_seconds,
+            tag_seconds=SHORT_TAG_SECONDS if is_short else LONG_TAG_SECONDS,
+            uncovered=self.uncovered,
+            needs_prompt=True,
+            reads_descriptions=False,
+        )

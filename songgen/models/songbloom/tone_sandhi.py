@@ -45,8 +45,7 @@ class ToneRules:
 
     def join_words(self, words: Sequence[Tagged]) -> list[Tagged]:
         """Join neighbouring words (`(word, part of speech)`) whose tones depend on each other."""
-        joined = _join_one_between(_join_bu(words))
-        joined = _join_equal(_join_after_one(joined))
+        joined = _join_equal(_join_one(_join_bu(words)))
         joined = self._join_third_tones(joined, whole_words=True)
         joined = self._join_third_tones(joined, whole_words=False)
         return _join_er(joined)
@@ -174,25 +173,19 @@ def _join_bu(words: Sequence[Tagged]) -> list[Tagged]:
     return [*joined, (_BU, "d")] if last == _BU else joined
 
 
-def _join_one_between(words: Sequence[Tagged]) -> list[Tagged]:
-    """A verb, `yi`, and the same verb again."""
-    joined: list[Tagged] = []
-    i = 0
-    while i < len(words):
-        word, tag = words[i]
-        is_between = (
-            word == _YI
-            and 0 < i < len(words) - 1
-            and words[i - 1][0] == words[i + 1][0]
-            and words[i - 1][1] == "v"
-        )
-        if is_between:
-            joined[-1] = (joined[-1][0] + _YI + words[i + 1][0], joined[-1][1])
-            i += 2
-        else:
-            joined.append((word, tag))
-            i += 1
-    return joined
+def _join_one(words: Sequence[Tagged]) -> list[Tagged]:
+    """A verb, `yi` and the same verb again; then `yi` with what follows it."""
+    between = [
+        i
+        for i in range(1, len(words) - 1)
+        if words[i][0] == _YI and words[i - 1][0] == words[i + 1][0] and words[i - 1][1] == "v"
+    ]
+    if len(between) > 1:  # as published: the second such place in a run undoes every join with `yi`
+        return list(words)
+    joined = list(words)
+    for i in between:
+        joined[i - 1 : i + 2] = [("".join(word for word, _ in words[i - 1 : i + 2]), words[i - 1][1])]
+    return _join_after_one(joined)
 
 
 def _join_after_one(words: Sequence[Tagged]) -> list[Tagged]:
