@@ -262,7 +262,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     memory: str = "auto",
-    batch: int | None = None,
+    batch: int | Literal["auto"] | None = "auto",
     attention: str = "auto",
     kv_cache: str = "auto",
     threads: int | str = "auto",
@@ -270,8 +270,13 @@ def load(
     lora_alpha: float | None = None,
     lora_rank: int | None = None,
     lora_targets: str | None = None,
+    gpu_memory: str | float | None = None,
+    max_seconds: float | None = None,
 ) -> Model:
     """Load a model: `tiny`, a published name, or a checkpoint folder; options as of `songgen generate`.
+
+    Args:
+        max_seconds: the longest song that memory is set aside for; None for the model's limit.
 
     Raises:
         ValueError: an option or the name is not allowed, or a file is not what it should be.
@@ -291,8 +296,10 @@ def load(
         lora_alpha=lora_alpha,
         lora_rank=lora_rank,
         lora_targets=lora_targets,
+        gpu_memory=gpu_memory,
     )
+    longest = read_value("max_seconds", max_seconds)
     from songgen.models.catalog import load_model
 
     options = {name: value for name, value in vars(checked).items() if name != "model"}
-    return Model(load_model(checked.model, **options))
+    return Model(load_model(checked.model, **options, max_seconds=longest))

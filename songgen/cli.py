@@ -17,8 +17,13 @@ COMMANDS = {
     "check": "find what in the lyrics and descriptions will hurt, and mend it",
     "models": "list the models",
     "fetch": "download a published model",
+    "bench": "measure how fast a model runs here, also without its weights",
 }
 CANNOT_START, INTERRUPTED = 2, 130
+
+GPU_MEMORY = "SONGGEN_GPU_MEMORY"
+"""Environment variable: the setting `gpu_memory` of the commands that load a model."""
+LOAD_A_MODEL = ("generate", "render")
 
 
 class BarHandler(logging.Handler):
@@ -40,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, rest = _command(words)
     _set_up_logging()
     try:
-        return int(importlib.import_module(f"songgen.commands.{command}").main(rest))
+        words = [*_settings_of_environment(command), *rest]
+        return int(importlib.import_module(f"songgen.commands.{command}").main(words))
     except KeyboardInterrupt:
         print("\nsonggen: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -73,6 +79,24 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
     parser.add_argument("command", choices=tuple(COMMANDS), help=argparse.SUPPRESS)
     first = words[:1] or ["--help"]
     return parser.parse_args(first).command, words[1:]
+
+
+def _settings_of_environment(command: str) -> list[str]:
+    """Settings that environment variables stand for; those of the command line come later and win.
+
+    Raises:
+        ValueError: a variable has a value that is not allowed.
+    """
+    value = os.environ.get(GPU_MEMORY, "").strip()
+    if not value or command not in LOAD_A_MODEL:
+        return []
+    from songgen.config_keys import KEYS
+
+    try:
+        KEYS["gpu_memory"].read(value)
+    except ValueError as error:
+        raise ValueError(f"{GPU_MEMORY}={value}: must be {error}") from error
+    return [f"gpu_memory={value}"]
 
 
 def _set_up_logging() -> None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from songgen.config_keys import KEYS, ConfigError, did_you_mean, read_value
+from songgen.config_keys import ConfigError, did_you_mean, keys_of, read_value
 from songgen.engine.settings import LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
-Command = Literal["generate", "render"]
+Command = Literal["generate", "render", "bench"]
 GROUPS = ("sampling",)
 REQUIRED = {
     "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
@@ -42,6 +42,7 @@ class Loading:
     lora_alpha: float | None = None
     lora_rank: int | None = None
     lora_targets: str | None = None
+    gpu_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,26 @@ class RenderConfig:
     output: Output
     generate_type: GenerateType | None
     resume: bool
+    verbose: bool
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """The settings of `songgen bench`."""
+
+    model: str
+    runtime_dir: Path | None
+    weights: Literal["checkpoint", "random"]
+    seconds: float
+    batch: tuple[int, ...]
+    baseline: bool
+    profile: bool
+    folder: Path
+    device: str
+    dtype: str
+    attention: str
+    kv_cache: str
+    threads: int | str
     verbose: bool
 
 
@@ -106,6 +127,16 @@ def render_config(overrides: Sequence[str]) -> RenderConfig:
     return RenderConfig(loading=_loading(values), output=_output(values), **own)
 
 
+def bench_config(overrides: Sequence[str]) -> BenchConfig:
+    """The settings of `songgen bench` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`.
+    """
+    values = _values("bench", overrides)
+    return BenchConfig(folder=values.pop("output.dir"), **values)
+
+
 def named_sampling(name: str) -> dict[str, Any]:
     """The sampling settings of a file in `configs/sampling`: what it changes of a model's own.
 
@@ -133,7 +164,7 @@ def describe(command: Command) -> list[tuple[str, str, str]]:
     """Each setting of a command: key, default as text, and one line of explanation."""
     tree = _tree(command, {})
     rows: list[tuple[str, str, str]] = []
-    for key, setting in KEYS.items():
+    for key, setting in keys_of(command).items():
         if key not in tree:
             continue
         group, value = key.partition(".")[0], tree[key]
@@ -163,7 +194,10 @@ def _values(command: Command, overrides: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(_unknown(key, command, tree))
     values = {
         key: read_value(
-            key, given.get(key, default), may_be_null=(command, key) != ("generate", "generate_type")
+            key,
+            given.get(key, default),
+            may_be_null=(command, key) != ("generate", "generate_type"),
+            command=command,
         )
         for key, default in tree.items()
     }
@@ -186,7 +220,7 @@ def _unknown(key: str, command: Command, tree: Mapping[str, object]) -> str:
     inner = [name for name in tree if name.startswith(f"{key}.")]
     if inner:
         return f"{key} is a group of settings: {', '.join(inner)}"
-    if key in KEYS:
+    if key in keys_of(command):
         return f"{key} has no effect on `songgen {command}`, which knows: {', '.join(tree)}"
     near = did_you_mean(key, [*tree, *GROUPS])
     return f"{key} is not a setting of `songgen {command}`{near or ', which knows: ' + ', '.join(tree)}"
@@ -215,9 +249,8 @@ def _tree(command: Command, choices: Mapping[str, str]) -> dict[str, object]:
             flat.update({f"{key!s}.{name!s}": item for name, item in value.items()})
         else:
             flat[str(key)] = value
-    assert flat.keys() <= KEYS.keys(), (
-        f"configs/{command}.yaml has unknown keys: {sorted(flat.keys() - KEYS.keys())}"
-    )
+    unknown = sorted(flat.keys() - keys_of(command).keys())
+    assert not unknown, f"configs/{command}.yaml has unknown keys: {unknown}"
     return flat
 
 

@@ -33,13 +33,13 @@ class Key:
     null: str = ""
 
 
-def read_value(key: str, value: object, *, may_be_null: bool = True) -> Any:
+def read_value(key: str, value: object, *, may_be_null: bool = True, command: str = "generate") -> Any:
     """The checked value of a setting; None for null, where the setting has it and the caller too.
 
     Raises:
         ConfigError: the value is not allowed; the message says what is.
     """
-    setting = KEYS[key]
+    setting = keys_of(command)[key]
     null = setting.null if may_be_null else ""
     if null and (value is None or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)):
         return None
@@ -129,6 +129,15 @@ def number(allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[objec
     return read_number
 
 
+def wholes(value: object) -> tuple[int, ...]:
+    """Whole numbers of 1 or more with commas between, in the order given."""
+    words = str(value).replace(" ", "").strip("[]()").split(",")
+    try:
+        return tuple(dict.fromkeys(whole(1)(word) for word in words))
+    except ValueError:
+        raise ValueError("whole numbers, 1 or more, with commas between") from None
+
+
 def flag(value: object) -> bool:
     """True or false."""
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -136,6 +145,25 @@ def flag(value: object) -> bool:
     if found is None:
         raise ValueError("true or false")
     return found
+
+
+def batch(value: object) -> int | None:
+    """`auto`, which is None, or a number of songs."""
+    if value == "auto":
+        return None
+    try:
+        return whole(1)(value)
+    except ValueError:
+        raise ValueError("auto or a whole number, 1 or more") from None
+
+
+def memory_size(value: object) -> int:
+    """A size such as 10GB, 9.5 GiB or 10 (GB), in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(GB|GiB)?", str(value).strip(), re.IGNORECASE)
+    size = 0.0 if found is None or isinstance(value, bool) else float(found[1])
+    if found is None or size == 0:
+        raise ValueError("a size such as 10GB, 10GiB or 10 (GB)")
+    return int(size * (2**30 if (found[2] or "").lower() == "gib" else 10**9))
 
 
 def threads(value: object) -> int | str:
@@ -205,10 +233,18 @@ KEYS: dict[str, Key] = {
     ),
     "on_error": Key(choice("continue", "stop"), "bad lines: continue with the others, or stop at once"),
     "resume": Key(flag, "skip songs that are there already, made from the same request"),
-    "batch": Key(whole(1), "songs composed at once", null="1 on the CPU, else as memory allows"),
+    "batch": Key(
+        batch, "songs at once; auto: 1 on the CPU, else as many of the run's as fit in memory", null="auto"
+    ),
     "device": Key(pattern(DEVICE_PATTERN, DEVICES), f"where to run: {DEVICES}"),
     "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision: auto, fp16, bf16, fp32"),
-    "memory": Key(choice("auto", "full", "low"), "low loads one stage of the model at a time; same songs"),
+    "memory": Key(
+        choice("auto", "full", "low"),
+        "low loads one stage at a time, and streams layers that do not fit; same songs",
+    ),
+    "gpu_memory": Key(
+        memory_size, "GPU memory to use, as if there were no more: 10GB", null="all that is free"
+    ),
     "attention": Key(
         choice("auto", "flash", "triton", "sdpa"), "attention of decoding steps; sdpa runs everywhere"
     ),
@@ -227,3 +263,20 @@ KEYS: dict[str, Key] = {
     "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
     "verbose": Key(flag, "log more, with the traceback of each error"),
 }
+
+BENCH_KEYS: dict[str, Key] = {
+    "weights": Key(
+        choice("checkpoint", "random"), "random: of the published sizes, made in memory, no files needed"
+    ),
+    "seconds": Key(POSITIVE, "length of the songs that are measured"),
+    "batch": Key(wholes, "songs at once: one number, or several with commas to measure each"),
+    "baseline": Key(flag, "also time a plain eager loop of the same model, one song"),
+    "profile": Key(flag, "also write a Chrome trace of one step of the first batch to output.dir"),
+    "output.dir": Key(path, "folder that gets the trace"),
+}
+"""What `songgen bench` has besides, or means otherwise."""
+
+
+def keys_of(command: str) -> dict[str, Key]:
+    """The settings that a command may have."""
+    return {**KEYS, **BENCH_KEYS} if command == "bench" else KEYS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from songgen.models.songbloom.model import SongBloomModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+if not torch.cuda.is_available():  # Triton decides when it is imported whether to compile or to interpret
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -44,6 +44,7 @@ class FakeModel:
         faults: (stage, idx or name) to what happens there instead.
         frames: length of a song.
         events: what was done, as (what, name), in order.
+        options: that it was loaded with.
     """
 
     batch: int = 1
@@ -58,6 +59,7 @@ class FakeModel:
     identity: str = "f" * 64
     summary: str = "fake, on nothing"
     events: list[tuple[str, str]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def text_rules(self) -> TextRules:
@@ -112,6 +114,13 @@ class FakeModel:
         random = np.random.default_rng([number, *draft.tokens.flatten().tolist()])
         shape = (2, 1920 * draft.tokens.shape[-1])
         return Audio(random.uniform(-0.5, 0.5, shape).astype(np.float32), self.sample_rate)
+
+    def shrink(self) -> bool:
+        self._do("shrink", str(self.batch))
+        if self.batch == 1:
+            return False
+        self.batch //= 2
+        return True
 
     def release(self, stage: Literal["compose", "render"]) -> None:
         self._do("release", stage)

@@ -47,7 +47,7 @@ def test_every_setting_reaches_its_field() -> None:
         "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj", "kv_cache=int8",
         "generate_type=separate", "stems=separator", "lyrics=asis",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
-        "threads=2", "on_error=stop", "resume=false", "verbose=true",
+        "gpu_memory=10GB", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
@@ -60,7 +60,9 @@ def test_every_setting_reaches_its_field() -> None:
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
     tuning = {"checkpoint": Path("tuned.ckpt"), "lora_alpha": 8.0, "lora_rank": 4}
     options |= {**tuning, "lora_targets": "q_proj,v_proj", "kv_cache": "int8"}
+    options["gpu_memory"] = "10 GB"
     assert found.loading == loading("tiny", **options, attention="sdpa", threads=2)
+    assert found.loading.gpu_memory == 10**10
 
 
 def test_groups_and_single_values_in_any_order() -> None:
@@ -118,7 +120,10 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("seed=-1", r"seed=-1: must be a whole number from 0 to 9223372036854775807, or null \(the folder's"),
         ("seed=1.5", r"seed=1\.5: must be a whole number"),
         ("seed=9223372036854775808", r"must be a whole number from 0"),
-        ("batch=0", r"batch=0: must be a whole number, 1 or more, or null"),
+        ("batch=0", r"batch=0: must be auto or a whole number, 1 or more, or null \(auto\)"),
+        ("gpu_memory=ten", r"gpu_memory=ten: must be a size such as 10GB, 10GiB or 10 \(GB\), or null"),
+        ("gpu_memory=0", r"gpu_memory=0: must be a size"),
+        ("gpu_memory=10MB", r"gpu_memory=10MB: must be a size"),
         ("threads=0", r"threads=0: must be auto or a whole number, 1 or more"),
         ("max_seconds=0", r"max_seconds=0: must be a number above 0, or null \(the model's own limit\)"),
         ("max_seconds=inf", r"max_seconds=inf: must be a number above 0"),
@@ -182,6 +187,19 @@ def test_every_sampling_file_is_complete() -> None:
         assert changed_sampling(Sampling(), changes)
     with pytest.raises(ConfigError, match="sampling=best: must be one of"):
         named_sampling("best")
+
+
+@pytest.mark.parametrize("word", ["auto", "null"])
+def test_batch_auto_is_a_word_and_the_default(word: str) -> None:
+    assert config(f"batch={word}").loading.batch is None
+    assert [row[1] for row in describe("generate") if row[0] == "batch"] == ["auto"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("10GB", 10**10), ("10 gib", 10 * 2**30), ("1.5", 1_500_000_000), (10, 10**10)]
+)
+def test_sizes_of_memory(text: object, size: int) -> None:
+    assert read_value("gpu_memory", text) == size
 
 
 def test_plain_values_are_checked_like_text() -> None:

@@ -4,7 +4,7 @@
 
 Each part runs in a process of its own, whose peak resident memory before and after is compared: one VAE chunk
 of 128 frames, and one pass of two blocks of the flow network over the windows of 1 and of 3 stems (the number
-of blocks does not change its working memory). Backs `RENDER_WORK` in songgen/models/levo/model.py. Takes a
+of blocks does not change its working memory). Backs `RENDER_WORK` in songgen/models/levo/needs.py. Takes a
 minute or two.
 """
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from songgen.commands.progress import Progress
 from songgen.commands.songs import CANNOT_START, Tally, help_on, load
 from songgen.config import GenerateConfig, describe, generate_config
-from songgen.requests import RequestFile, read_requests
+from songgen.requests import RequestFile, SongRequest, read_requests
 
 if TYPE_CHECKING:
     from songgen.engine.journal import Journal
@@ -68,7 +68,10 @@ def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal,
     from songgen.engine.settings import Settings
     from songgen.runtime.sampling import changed_sampling
 
-    model = load(config.loading)
+    total = sum(request.num_samples for request in requests.requests)
+    model = load(
+        config.loading, max_seconds=longest_song(requests.requests, config.max_seconds), num_songs=total
+    )
     settings = Settings(
         sampling=changed_sampling(model.sampling, config.sampling),
         seed=journal.run_seed(config.seed),
@@ -78,11 +81,21 @@ def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal,
         max_seconds=seconds_limit(config.max_seconds, model),
         memory=model.memory,
     )
-    total = sum(request.num_samples for request in requests.requests)
     with Progress(total, ("compose", "render"), sys.stderr) as progress:
         run = Run(model, settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
         outcomes = run.songs(requests.requests)
         tally.follow(record_all(outcomes, journal, model, settings.seed), progress)
+
+
+def longest_song(requests: Sequence[SongRequest], max_seconds: float | None) -> float | None:
+    """The longest that any song of a run may get, seconds; None if one has no limit but the model's.
+
+    Args:
+        max_seconds: of requests that have no limit of their own.
+    """
+    limits = [request.max_seconds or max_seconds for request in requests]
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if known and len(known) == len(limits) else None
 
 
 def _parser() -> argparse.ArgumentParser:

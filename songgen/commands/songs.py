@@ -65,14 +65,22 @@ class Tally:
         print(f"Records: {records}")
 
 
-def load(loading: Loading) -> SongModel:
-    """Load the model of a run, and say which."""
+def load(loading: Loading, *, max_seconds: float | None = None, num_songs: int | None = None) -> SongModel:
+    """Load the model of a run, saying which and how it will use memory before its weights are read.
+
+    Args:
+        max_seconds: longest song of the run, None for the model's limit.
+        num_songs: songs of the run.
+    """
     from songgen.models.catalog import load_model
 
+    def announce(summary: str) -> None:
+        print(f"Model: {summary}", file=sys.stderr, flush=True)
+
     options = asdict(loading)
-    model = load_model(options.pop("model"), **options)
-    print(f"Model: {model.summary}", file=sys.stderr)
-    return model
+    return load_model(
+        options.pop("model"), **options, max_seconds=max_seconds, num_songs=num_songs, announce=announce
+    )
 
 
 def help_on(settings: Sequence[tuple[str, str, str]]) -> str:

@@ -17,6 +17,10 @@ class Failure:
     error: str
 
 
+class OutOfMemory(Failure):
+    """Memory ran out: the same may work with fewer songs at once, or with other settings."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The end of one song: exactly one of `song`, `failure` and `skipped` is given.

@@ -101,7 +101,8 @@ def seconds_limit(max_seconds: float | None, model: SongModel) -> float:
         return model.max_seconds
     if max_seconds > model.max_seconds:
         raise ValueError(
-            f"max_seconds={max_seconds:g} is more than {model.name} can make: at most {model.max_seconds:g}"
+            f"max_seconds={max_seconds:g} is more than {model.name} can make as it was loaded: "
+            f"at most {model.max_seconds:g}"
         )
     return max_seconds
 

@@ -3,7 +3,8 @@
     plan -> (skip what is done) -> condition -> compose -> render -> save and record
 
 A song that fails leaves the chain with its error and the others go on. `KeyboardInterrupt` passes through. In
-low memory the same chain runs group by group, with the model's other stage released.
+low memory the same chain runs group by group, with the model's other stage released. Where memory runs out,
+the model makes half as many songs at once, and those that it had not given back are made again.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from songgen.engine.drafts import read_draft
+from songgen.engine.flight import Flight, Item, name_of
 from songgen.engine.journal import Journal
-from songgen.engine.outcome import Failure, Outcome
+from songgen.engine.outcome import Failure, Outcome, OutOfMemory
 from songgen.engine.output import Saved, save_song
 from songgen.engine.plan import Plan, plan_request, stem_name
 from songgen.engine.settings import Settings
@@ -27,12 +30,12 @@ from songgen.models.base import Draft, Job, Report, Song, SongModel, ignore_prog
 from songgen.request_keys import STEMS
 from songgen.request_names import song_names
 from songgen.requests import GenerateType, SongRequest
+from songgen.runtime.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 Value = TypeVar("Value")
-Item = TypeVar("Item", Job, Draft)
 Product = TypeVar("Product", Draft, Song)
 Stage = Callable[[Iterator[Item]], Iterator[Product]]
 
@@ -44,7 +47,22 @@ def attempt(stage: str, action: Callable[P, Value], *args: P.args, **options: P.
     except Exception as error:
         logger.debug("%s failed", stage, exc_info=True)
         message = str(error).strip()
+        if is_out_of_memory(error):
+            _free_frames(error)
+            message = message.partition("\n")[0].partition(" GPU ")[0]  # not the allocator's statistics
+            return OutOfMemory(stage, f"{type(error).__name__}: {message or 'memory ran out'}")
         return Failure(stage, f"{type(error).__name__}: {message}" if message else type(error).__name__)
+
+
+def _free_frames(error: BaseException) -> None:
+    """Let go of what the functions that an error passed through held: tensors, where memory ran out.
+
+    A log handler, say, may keep the error for longer.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__context__
 
 
 def record_all(
@@ -121,10 +139,17 @@ class Run:
 
     def _end(self, name: str, *, song: Song | None = None, failure: Failure | None = None) -> None:
         """End a planned song: made, failed or, with neither, skipped."""
+        if isinstance(failure, OutOfMemory):
+            failure = replace(failure, error=f"{failure.error}; {self._remedy()}")
         plan = self._plans.pop(name)
         seconds = self._condition_seconds.pop(name, 0.0)
         skipped = song is None and failure is None
         self._ended.append(Outcome(name, plan.given, plan, song, failure, skipped, seconds))
+
+    def _remedy(self) -> str:
+        """What to do when memory is not enough for one song."""
+        low = "memory=low, " if self.settings.memory == "full" else ""
+        return f"{low}dtype=fp16 or bf16, kv_cache=int8 and a smaller max_seconds need less"
 
     def _planned(self, requests: list[SongRequest]) -> Iterator[Job]:
         for request in requests:
@@ -244,47 +269,47 @@ class Run:
         """Send items through a stage of the model.
 
         When the stage throws, the items that it had taken and not given back are tried again one at a time,
-        so that only those fail that fail alone; then the stage starts afresh with the items that follow.
+        so that only those fail that fail alone; then the stage starts afresh with the items that follow. When
+        it runs out of memory, it starts afresh with fewer at once, while the model can make fewer.
         """
         while True:
             flight: Flight[Item] = Flight(items)
             failure = yield from _drive(name, stage, flight)
+            if isinstance(failure, OutOfMemory) and self._shrunk(failure):
+                items = itertools.chain(list(flight.open.values()), items)
+                continue
             for item in list(flight.open.values()):
                 if failure is not None and flight.taken > 1:
-                    logger.warning("%s: %s failed (%s); trying it alone", _name(item), name, failure.error)
+                    logger.warning("%s: %s failed (%s); trying it alone", name_of(item), name, failure.error)
                     yield from self._alone(name, stage, item)
                 else:
-                    self._end(_name(item), failure=failure or _nothing(name))
+                    self._end(name_of(item), failure=failure or _nothing(name))
             if failure is not None and not flight.taken:  # the stage cannot even start: let each song say so
                 flight = Flight(items)
                 for item in itertools.islice(flight, 1):
-                    self._end(_name(item), failure=failure)
+                    self._end(name_of(item), failure=failure)
             if flight.exhausted:
                 return
             assert flight.taken, f"{name} returned without taking the songs that wait"
+
+    def _shrunk(self, failure: Failure) -> bool:
+        before = self.model.batch
+        if not self.model.shrink():
+            return False
+        logger.warning(
+            "%s ran out of memory with %d at once, going on with %d (%s)",
+            failure.stage,
+            before,
+            self.model.batch,
+            failure.error,
+        )
+        return True
 
     def _alone(self, name: str, stage: Stage[Item, Product], item: Item) -> Iterator[Product]:
         flight: Flight[Item] = Flight(iter([item]))
         failure = yield from _drive(name, stage, flight)
         if flight.open or not flight.taken:
-            self._end(_name(item), failure=failure or _nothing(name))
-
-
-class Flight(Generic[Item]):
-    """The items that a stage has taken (`taken` in all) and not yet given back (`open`)."""
-
-    def __init__(self, items: Iterator[Item]) -> None:
-        self.items: Iterator[Item] = items
-        self.open: dict[str, Item] = {}
-        self.taken = 0
-        self.exhausted = False
-
-    def __iter__(self) -> Iterator[Item]:
-        for item in self.items:
-            self.open[_name(item)] = item
-            self.taken += 1
-            yield item
-        self.exhausted = True
+            self._end(name_of(item), failure=failure or _nothing(name))
 
 
 def _drive(
@@ -296,16 +321,10 @@ def _drive(
         product = attempt(name, next, products, None)
         if product is None or isinstance(product, Failure):
             return product
-        flight.open.pop(_name(product))
+        flight.open.pop(name_of(product))
         yield product
     return products
 
 
 def _nothing(stage: str) -> Failure:
     return Failure(stage, "the model gave nothing back for it")
-
-
-def _name(item: Job | Draft | Song) -> str:
-    if isinstance(item, Song):
-        return item.draft.job.name
-    return item.job.name if isinstance(item, Draft) else item.name

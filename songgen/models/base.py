@@ -101,6 +101,7 @@ class SongModel(Protocol):
     """A loaded checkpoint of some family.
 
     `device` and `memory` are what `auto` came to: where it runs, and whether its stages are loaded in turn.
+    `max_seconds` is the longest song that it was loaded for.
     """
 
     name: str
@@ -143,6 +144,9 @@ class SongModel(Protocol):
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         """Decode drafts to audio, the stems that each request's generate type asks for."""
+
+    def shrink(self) -> bool:
+        """Make fewer songs at once, memory having run out, and free what is not used; False if it is one."""
 
     def release(self, stage: Literal["condition", "compose", "render"]) -> None:
         """Free what only this stage needs (low-memory mode); it is loaded again when next used."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -22,6 +22,7 @@ from songgen.models.songbloom import locate as songbloom
 
 if TYPE_CHECKING:
     from songgen.models.base import SongModel  # needs torch: listing and fetching do not
+    from songgen.models.levo.bench import BenchModel
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +185,10 @@ def load_model(
     lora_alpha: float | None = None,
     lora_rank: int | None = None,
     lora_targets: str | None = None,
+    gpu_memory: int | None = None,
+    max_seconds: float | None = None,
+    num_songs: int | None = None,
+    announce: Callable[[str], None] = lambda summary: None,
 ) -> SongModel:
     """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
 
@@ -200,40 +205,46 @@ def load_model(
         checkpoint: fine-tuned weights in the place of the published ones, SongBloom only.
         lora_alpha, lora_rank, lora_targets: of low-rank adapters in it (`songbloom/lora.py`); targets are
             separated by commas.
+        gpu_memory: bytes of the GPU to use, as if it had no more; None for all that is free.
+        max_seconds: longest song that memory is planned for; None for the model's limit.
+        num_songs: songs of the run, if known: a batch that the model chooses is no larger.
+        announce: told the model's `summary`, with the memory plan, before any weights are read.
 
     Raises:
         FileNotFoundError: a file is missing; says where it was looked for and how to get it.
         ValueError: an unknown name, or a setting that this machine or model cannot take.
     """
     settings: dict[str, Any] = {
-        "device": device,
-        "dtype": dtype,
-        "memory": memory,
-        "batch": batch,
-        "attention": attention,
-        "kv_cache": kv_cache,
-        "threads": threads,
-    }
+        "device": device, "dtype": dtype, "memory": memory, "batch": batch, "attention": attention,
+        "kv_cache": kv_cache, "threads": threads, "gpu_memory": gpu_memory, "max_seconds": max_seconds,
+        "num_songs": num_songs, "announce": announce,
+    }  # fmt: skip
     folder = built_in_folder(name_or_path)
     if folder is None:
         folder = find_folder(name_or_path, runtime_dir=runtime_dir)
     elif runtime_dir is not None:
         logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, folder.name)
         runtime_dir = None
-    tuning: dict[str, Any] = {"checkpoint": checkpoint, "lora.alpha": lora_alpha}
-    tuning |= {"lora.rank": lora_rank, "lora.targets": lora_targets}
+    tuning = {"alpha": lora_alpha, "rank": lora_rank, "targets": lora_targets}
+    return _load_family(folder, checkpoint, tuning, runtime_dir=runtime_dir, **settings)
+
+
+def _load_family(
+    folder: Path, checkpoint: Path | None, tuning: Mapping[str, Any], **settings: Any
+) -> SongModel:
+    """Load a checkpoint by the code of its family."""
     if family_of(folder) == "songbloom":
         from songgen.models.songbloom.loading import fine_tuning_of
         from songgen.models.songbloom.loading import load as load_songbloom
 
-        fine_tuning = fine_tuning_of(checkpoint, alpha=lora_alpha, rank=lora_rank, targets=lora_targets)
-        return load_songbloom(folder, runtime_dir=runtime_dir, fine_tuning=fine_tuning, **settings)
+        return load_songbloom(folder, fine_tuning=fine_tuning_of(checkpoint, **tuning), **settings)
     from songgen.models.levo.loading import load
 
-    for name, value in tuning.items():
+    given = {"checkpoint": checkpoint, **{f"lora.{name}": value for name, value in tuning.items()}}
+    for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name}={value}: fine-tuned checkpoints are read for SongBloom models only")
-    model = load(folder, runtime_dir=runtime_dir, **settings)
+    model = load(folder, **settings)
     _check_name(folder, model)
     return model
 
@@ -250,6 +261,41 @@ def built_in_folder(name_or_path: str | Path) -> Path | None:
 
             return ensure_tiny(name=name)
     return None
+
+
+def load_bench(
+    name_or_path: str,
+    *,
+    weights: Literal["checkpoint", "random"],
+    runtime_dir: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "auto",
+    kv_cache: str = "auto",
+    threads: int | str = "auto",
+) -> BenchModel:
+    """What `songgen bench` measures: a checkpoint, or random weights of a published model's sizes.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`; random weights of a name that has no sizes here.
+    """
+    from songgen.models.levo.bench_loading import bench_checkpoint, bench_random
+    from songgen.models.levo.model import LevoModel
+
+    settings: dict[str, Any] = {"attention": attention, "kv_cache": kv_cache, "threads": threads}
+    settings |= {"device": device, "dtype": dtype}
+    is_built_in = any(_plain(name_or_path) == _plain(name) for name in BUILT_IN)
+    if weights == "checkpoint" or is_built_in:
+        model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **settings)
+        if not isinstance(model, LevoModel):
+            raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
+        return bench_checkpoint(model)
+    entry = find_entry(name_or_path)
+    if entry is None:
+        raise ValueError(explain_unknown(name_or_path))
+    if not entry.sizes:
+        raise ValueError(f"{entry.name}: weights=random needs its sizes, which the catalogue does not have")
+    return bench_random(entry.sizes, entry.max_seconds, **settings)
 
 
 def _check_name(folder: Path, model: SongModel) -> None:

@@ -129,7 +129,7 @@ def load_strictly(
     is_unused: Callable[[str], bool] = lambda name: False,
     optional: Iterable[str] = (),
     dtype: torch.dtype,
-    device: torch.device,
+    device: torch.device | Callable[[str], torch.device],
 ) -> None:
     """Give a module built by `build` its weights, in place.
 
@@ -138,6 +138,7 @@ def load_strictly(
         source: named in errors.
         is_unused: tells of a name in the file that inference does not use; it is left out.
         optional: names that the file may lack; the module keeps what it has (never a parameter on meta).
+        device: where the tensors go; may depend on the name.
 
     Raises:
         ValueError: names missing, left over, or of another shape.
@@ -158,7 +159,8 @@ def load_strictly(
     ]
     if problems:
         raise ValueError(f"{source}: these weights do not fit the model: {'; '.join(problems)}")
-    placed = {name: _place(given[name], dtype, device) for name in wanted if name in given}
+    where = device if callable(device) else lambda name: device
+    placed = {name: _place(given[name], dtype, where(name)) for name in wanted if name in given}
     module.load_state_dict(placed, strict=False, assign=True)
     module.requires_grad_(False).eval()
 

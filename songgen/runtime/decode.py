@@ -18,16 +18,12 @@ from torch import Tensor
 
 from songgen.nn.attention import window_of
 from songgen.runtime.cuda_graph import StepGraph
+from songgen.runtime.memory import slot_step
 from songgen.runtime.sampling import Sampling
 from songgen.runtime.slots import Layout, SlotState
 
 CHECK_EVERY = 25
 """Steps between two looks at the ended flags: one second of audio."""
-
-CPU_SLOT_STEP = 2
-"""On the CPU slots are allocated in multiples of this. A matrix product of 4, 8, 12, ... rows gives each row
-the same bits whatever the rows beside it; one of 2 rows (a lone song and its null row), and with several
-threads one of 6 or 10, does not, and is hardly faster (`tools/measure_rows.py`)."""
 
 T_ = TypeVar("T_")
 
@@ -120,7 +116,7 @@ class Decoded(Generic[T_]):
 
 def slots_for(batch: int, device: torch.device) -> int:
     """Slots to allocate so that `batch` songs run at once."""
-    step = CPU_SLOT_STEP if device.type == "cpu" else 1
+    step = slot_step(device)
     return -(-batch // step) * step
 
 
@@ -173,15 +169,17 @@ class SlotDecoder(Generic[T_]):
         """
         self._running = [None] * len(self._running)
         self._state.stop_()
-        while True:
-            self._refill(tasks)
-            if not any(self._running):
-                return
-            if self._stop_early:
-                self._arrange()
+        while self.begin(tasks):
             for _ in range(CHECK_EVERY):
-                self._step()
+                self.step()
             yield from self._collect()
+
+    def begin(self, tasks: Iterator[Task[T_]]) -> bool:
+        """Fill the free slots and prepare for the next steps; False if no slot has a song."""
+        self._refill(tasks)
+        if self._stop_early and any(self._running):
+            self._arrange()
+        return any(self._running)
 
     def _refill(self, tasks: Iterator[Task[T_]]) -> None:
         """Give every free slot the next task."""
@@ -218,7 +216,7 @@ class SlotDecoder(Generic[T_]):
             run.column = column
             self._state.column_B[slot] = column
 
-    def _step(self) -> None:
+    def step(self) -> None:
         """Feed the last column of every slot and write the next one."""
         model, rows = self._model, self._state.rows
         running = [run for run in self._running if run]

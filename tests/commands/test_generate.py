@@ -23,6 +23,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
         fake.events.append(("load", name))
         if name != "fake":
             raise ValueError(f"model {name!r} is unknown")
+        options.pop("announce")(fake.summary)
+        fake.options = options
         return fake
 
     monkeypatch.setattr("songgen.models.catalog.load_model", load_model)
@@ -63,6 +65,38 @@ def test_all_made(tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixtur
     made = sorted(path.name for path in (tmp_path / "out" / "audio").iterdir())
     assert made == ["a.wav"] + [f"b_s{i}{stem}.wav" for i in range(2) for stem in ("", "_bgm", "_vocal")]
     assert records(tmp_path)[0]["request"] == song("a", note=1)
+
+
+@pytest.mark.parametrize(
+    ("own", "words", "longest"),
+    [
+        ({}, [], None),
+        ({}, ["max_seconds=30"], 30.0),
+        ({"max_seconds": 40}, ["max_seconds=30"], 40.0),
+        ({"max_seconds": 20}, ["max_seconds=30"], 30.0),
+        ({"max_seconds": 20}, [], None),  # the other song may be as long as the model can
+    ],
+)
+def test_the_loader_is_told_how_long_and_how_many_the_songs_are(
+    tmp_path: Path, model: FakeModel, own: dict[str, Any], words: list[str], longest: float | None
+) -> None:
+    lines(tmp_path / "in.jsonl", song("a", **own), song("b", num_samples=3))
+    assert generate(tmp_path, *words) == 0
+    assert (model.options["max_seconds"], model.options["num_songs"]) == (longest, 4)
+
+
+def test_the_environment_variable_is_the_setting_gpu_memory_and_the_command_line_wins(
+    tmp_path: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(tmp_path / "in.jsonl", song("a"))
+    assert generate(tmp_path) == 0 and model.options["gpu_memory"] is None
+    monkeypatch.setenv("SONGGEN_GPU_MEMORY", "10GB")
+    assert generate(tmp_path) == 0 and model.options["gpu_memory"] == 10**10
+    assert generate(tmp_path, "gpu_memory=2GB") == 0 and model.options["gpu_memory"] == 2 * 10**9
+    monkeypatch.setenv("SONGGEN_GPU_MEMORY", "lots")
+    assert generate(tmp_path) == 2
+    assert "SONGGEN_GPU_MEMORY=lots: must be a size such as 10GB, 10GiB or 10 (GB)" in capsys.readouterr().err
+    assert main(["models"]) == 0  # loads nothing
 
 
 @pytest.mark.parametrize(
@@ -160,7 +194,10 @@ def test_only_bad_lines_is_status_1_without_loading_a_model(tmp_path: Path, mode
     [
         (["model=other"], "songgen: model 'other' is unknown"),
         (["input=none.jsonl"], "songgen: none.jsonl: there is no such file of requests"),
-        (["max_seconds=61"], "songgen: max_seconds=61 is more than fake can make: at most 60"),
+        (
+            ["max_seconds=61"],
+            "songgen: max_seconds=61 is more than fake can make as it was loaded: at most 60",
+        ),
         (["modle=x"], "songgen: modle is not a setting"),
         (["output.dir=in.jsonl"], "in.jsonl"),
     ],

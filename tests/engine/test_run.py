@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_a_song_that_fails_alone_is_not_tried_twice() -> None:
 
 
 def test_a_fault_that_comes_only_in_company_costs_no_song() -> None:
-    """Out of memory with four songs at once: each is made alone."""
+    """Out of memory with four songs at once: they are made in smaller company."""
     model = FakeModel(batch=4)
 
     def only_in_a_batch(fake: FakeModel) -> None:
@@ -89,6 +90,93 @@ def test_a_fault_that_comes_only_in_company_costs_no_song() -> None:
 
     model.faults["compose", "d"] = only_in_a_batch
     assert outcomes(model, [request(idx) for idx in "abcde"]) == dict.fromkeys("abcde", "ok")
+
+
+class Cramped(FakeModel):
+    """Runs out of memory in a stage when it makes more than `most` songs at once."""
+
+    most = 1
+    stage = "compose"
+    error: type[Exception] = torch.OutOfMemoryError
+
+    def _do(self, stage: str, name: str) -> None:
+        super()._do(stage, name)
+        if stage == self.stage and self.batch > self.most and name != "a":
+            raise self.error("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total ...")
+
+
+def everything(model: FakeModel, names: str, **options: Any) -> dict[str, list[int]]:
+    made = Run(model, settings(model, **options)).songs([request(idx) for idx in names])
+    return {o.name: o.song.draft.tokens.flatten().tolist() for o in made if o.song}
+
+
+@pytest.mark.parametrize("memory", ["full", "low"])
+@pytest.mark.parametrize("stage", ["compose", "render"])
+def test_a_batch_out_of_memory_is_halved_until_it_fits_and_no_finished_song_is_made_again(
+    stage: str, memory: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Cramped(batch=6, memory=memory)
+    model.stage, model.most = stage, 2
+    assert everything(model, "abcdefgh") == everything(FakeModel(memory=memory), "abcdefgh")
+    assert model.batch == 1  # 6, 3, 1
+    assert [name for what, name in model.events if what == "shrink"] == ["6", "3"]
+    said = [record.getMessage() for record in caplog.records if "ran out of memory" in record.getMessage()]
+    assert said == [
+        f"{stage} ran out of memory with {before} at once, going on with {after} "
+        "(OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.)"
+        for before, after in ((6, 3), (3, 1))
+    ]
+    if stage == "render":  # `a` was rendered before memory ran out
+        assert model.names("render").count("a") == 1
+
+
+def test_songs_finished_before_memory_ran_out_are_kept() -> None:
+    model = FakeModel(batch=2)
+
+    def once(fake: FakeModel) -> None:
+        fake.faults.clear()
+        raise torch.OutOfMemoryError
+
+    model.faults["compose", "d"] = once
+    assert everything(model, "abcdef") == everything(FakeModel(), "abcdef")
+    assert model.names("compose") == ["a", "b", "c", "d", "c", "d", "e", "f"]
+
+
+@pytest.mark.parametrize(("memory", "first"), [("full", "memory=low, dtype"), ("low", "dtype")])
+def test_one_song_that_does_not_fit_fails_with_what_would_help(memory: Any, first: str) -> None:
+    model = Cramped(batch=2, memory=memory)
+    model.most, model.error = 0, MemoryError
+    ended = outcomes(model, [request("a"), request("b"), request("c")])
+    assert ended["a"] == "ok"
+    assert ended["b"].startswith("MemoryError: CUDA out of memory")
+    assert ended["b"].endswith(f"; {first}=fp16 or bf16, kv_cache=int8 and a smaller max_seconds need less")
+    assert ended["c"] == ended["b"]
+
+
+def test_nothing_of_the_failed_try_is_alive_when_the_batch_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A traceback holds the frames that it went through, and those the tensors that filled the memory."""
+    caplog.set_level("DEBUG", logger="songgen")  # the log keeps the error itself
+    held: list[weakref.ref[np.ndarray]] = []
+
+    class Hoarder(FakeModel):
+        def shrink(self) -> bool:
+            assert held and all(ref() is None for ref in held)
+            return super().shrink()
+
+    def hoard(fake: FakeModel) -> None:
+        fake.faults.clear()
+        tensor = np.zeros(8)
+        held.append(weakref.ref(tensor))
+        try:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
+        except RuntimeError as error:
+            raise MemoryError from error
+
+    model = Hoarder(batch=4, faults={("compose", "b"): hoard})
+    assert len(everything(model, "abc")) == 3 and model.batch == 2
+    assert any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("stage", ["compose", "render"])
@@ -172,7 +260,7 @@ def test_a_request_overrides_the_run() -> None:
 
 def test_a_bad_setting_of_a_request_fails_that_song_alone() -> None:
     ended = outcomes(FakeModel(), [request("a", max_seconds=61.0), request("b", top_p=2.0), request("c")])
-    assert ended["a"] == "ValueError: max_seconds=61 is more than fake can make: at most 60"
+    assert ended["a"] == "ValueError: max_seconds=61 is more than fake can make as it was loaded: at most 60"
     assert ended["b"].startswith("ValueError: sampling.top_p is 2.0")
     assert ended["c"] == "ok"
 

@@ -21,11 +21,12 @@ from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.pattern import frame_mask, from_sequence, to_sequence, trim
 from songgen.models.levo.slots import LelmSlots
 from songgen.models.levo.text import null_description, pad_pair
-from songgen.runtime.decode import CPU_SLOT_STEP, SlotDecoder, Task
+from songgen.runtime.decode import SlotDecoder, Task, slots_for
 from songgen.runtime.sampling import Sampling, SamplingRows, choose, guide, kept_probabilities, penalize
 
 LOGITS = 2e-5
 PROBABILITIES = 1e-5
+CPU = torch.device("cpu")
 NO_HISTORY = ("none", "empty")
 
 
@@ -73,8 +74,8 @@ class Model:
         decoder: SlotDecoder[int] = SlotDecoder(
             RecordedSlots(self.lelm, [] if raw is None else raw),
             layout_of(self.config),
-            CPU_SLOT_STEP,
-            device=torch.device("cpu"),
+            slots_for(1, CPU),
+            device=CPU,
             stop_early=False,
             on_logits=None if steps is None else lambda logits: steps.append(logits[0].clone()),
         )
@@ -87,7 +88,7 @@ class RecordedSlots(LelmSlots):
     """Slots that keep the logits of the first one."""
 
     def __init__(self, lelm: LeLM, raw: list[tuple[Tensor, Tensor]]) -> None:
-        super().__init__(lelm, CPU_SLOT_STEP)
+        super().__init__(lelm, slots_for(1, CPU))
         self._raw = raw
 
     def step(self, ids_BK: Tensor, column_B: Tensor, window: int) -> tuple[Tensor, Tensor]:

@@ -9,14 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from parity_cases.case import Case, Tensors
-from songgen.models.published_yaml import CONFIGS
 from songgen.models.songbloom.checkpoint import build_network, load_vae
 from songgen.models.songbloom.config import SongBloomConfig, config_of
 from songgen.models.songbloom.network import SongBloomNetwork
+from songgen.models.songbloom.text import published_vocabulary
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 
 CPU = torch.device("cpu")
@@ -53,8 +52,7 @@ class Recorded:
         """The sizes in tiny_config.json, with the published vocabulary."""
         tree = json.loads((self.folder / "tiny_config.json").read_text("utf-8"))
         conditions = tree["model"]["condition_provider_cfg"]
-        vocabulary = (CONFIGS / "songbloom" / "vocab_g2p.yaml").read_text("utf-8")
-        conditions["lyrics"]["vocab_list"] = yaml.safe_load(vocabulary)
+        conditions["lyrics"]["vocab_list"] = list(published_vocabulary())
         return replace(config_of(tree), sample_rate=int(tree["sr"]))
 
     @cached_property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from songgen.nn.llama import fuse_projections_
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import fuse_weight_norm_
 from songgen.runtime.checkpoint import build, load_strictly, read_tensor, read_tensors
+from songgen.runtime.offload import stream_layers_, streamed_positions
 
 LM_PREFIX = "audiolm."
 
@@ -29,7 +31,10 @@ releases."""
 CONDITIONERS = "condition_provider.conditioners."
 DESCRIPTION_TABLE = f"{CONDITIONERS}type_info.output_proj.weight"
 LYRIC_TABLE = f"{CONDITIONERS}description.output_proj.weight"
+TEXT_TABLES = (LYRIC_TABLE, DESCRIPTION_TABLE)
+"""Kept in CPU memory: looked up once a song, over 1 GB in the large models."""
 TOKEN_TABLE = "emb.0.weight"
+LAYER_NAME = re.compile(r"transformer(2?)\.model\.layers\.(\d+)\.")
 
 
 def read_lm_tensors(path: Path) -> dict[str, Tensor]:
@@ -157,22 +162,42 @@ def build_lelm(
     source: Path | str,
     dtype: torch.dtype,
     device: torch.device,
+    resident_layers: int | None = None,
 ) -> LeLM:
-    """LeLM with its weights. Raises ValueError if the tensors do not fit the configuration."""
+    """LeLM with its weights, on `device` but for the text tables and for layers that are streamed.
+
+    Args:
+        resident_layers: layers that stay on the device; None for all.
+
+    Raises:
+        ValueError: the tensors do not fit the configuration.
+    """
     lyric_rows = table_rows(tensors, LYRIC_TABLE, source)
     description_rows = table_rows(tensors, DESCRIPTION_TABLE, source)
     lelm = build(lambda: LeLM(config, lyric_rows=lyric_rows, description_rows=description_rows))
+    streamed = streamed_positions(config.num_layers + config.num_layers_sub, resident_layers)
+
+    def is_on_host(name: str) -> bool:
+        return name in TEXT_TABLES or layer_position(name, config) in streamed
+
     load_strictly(
         lelm,
         tensors,
         source=source,
         is_unused=unused_lm_shapes(config).__contains__,
         dtype=dtype,
-        device=device,
+        device=lambda name: torch.device("cpu") if is_on_host(name) else device,
     )
     for stack in lelm.stacks:
         fuse_projections_(stack)
+    stream_layers_(lelm.stacks, streamed, device)  # last: it packs the weights as they are to run
     return lelm
+
+
+def layer_position(name: str, config: LevoConfig) -> int | None:
+    """The layer that a tensor of LeLM belongs to, counted over both transformers; None if to no layer."""
+    found = LAYER_NAME.match(name)
+    return None if found is None else int(found[2]) + (config.num_layers if found[1] else 0)
 
 
 @dataclass(frozen=True)
@@ -200,19 +225,14 @@ def load_codec(
         ValueError: the files do not fit each other or the modules.
     """
     tensors = read_tensors(codec_file)
-    try:
-        config = CodecConfig.from_state_dict_shapes(
-            {name: tuple(tensor.shape) for name, tensor in tensors.items()}, num_heads
-        )
-    except ValueError as error:
-        raise ValueError(f"{codec_file}: {error}") from None
-    ignored = ignored_shapes(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    config = _codec_config(shapes, codec_file, num_heads)
     codec, vae = build(lambda: LevoCodec(config)), build(lambda: OobleckVAE(vae_config))
     load_strictly(
         codec,
         tensors,
         source=codec_file,
-        is_unused=lambda name: name in ignored or NOT_DECODE.match(name) is not None,
+        is_unused=unused_by_decoding(config),
         dtype=torch.float32,
         device=device,
     )
@@ -220,6 +240,29 @@ def load_codec(
     for module in (codec, vae):
         fuse_weight_norm_(module)
     return CodecParts(codec, vae)
+
+
+def _codec_config(
+    shapes: Mapping[str, tuple[int, ...]], codec_file: Path, num_heads: int | None
+) -> CodecConfig:
+    try:
+        return CodecConfig.from_state_dict_shapes(shapes, num_heads)
+    except ValueError as error:
+        raise ValueError(f"{codec_file}: {error}") from None
+
+
+def unused_by_decoding(config: CodecConfig) -> Callable[[str], bool]:
+    """Tells of the name of a tensor in a codec file whether decoding leaves it out."""
+    ignored = ignored_shapes(config)
+    return lambda name: name in ignored or NOT_DECODE.match(name) is not None
+
+
+def codec_numel(codec_file: Path, vae_file: Path, num_heads: int | None) -> int:
+    """Numbers in the weights that `load_codec` loads. Raises ValueError if the codec's do not fit."""
+    shapes = tensor_shapes(codec_file)
+    is_unused = unused_by_decoding(_codec_config(shapes, codec_file, num_heads))
+    decoding = [shape for name, shape in shapes.items() if not is_unused(name)]
+    return sum(math.prod(shape) for shape in (*decoding, *tensor_shapes(vae_file).values()))
 
 
 def load_audio_tokenizer(codec_file: Path, tracks: tuple[Track, ...], device: torch.device) -> AudioTokenizer:

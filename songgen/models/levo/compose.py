@@ -32,12 +32,11 @@ def layout_of(config: LevoConfig) -> Layout:
 def task_of(job: Job, config: LevoConfig) -> Task[Job]:
     """What the decoding loop needs to know of a job."""
     assert isinstance(job.conditions, LevoConditions)
-    seconds = config.max_seconds if job.max_seconds is None else job.max_seconds
     return Task(
         label=job,
         conditions=job.conditions,
         banned=job.conditions.banned,
-        num_frames=min(max(1, int(seconds * config.frame_rate)), config.max_frames),
+        num_frames=config.num_frames(job.max_seconds),
         sampling=job.sampling,
         seed=job.seed,
     )

@@ -2,6 +2,7 @@
 
 A prefix has two rows, conditional and null (for guidance). Published peculiarities: the conditioner called
 `description` takes the lyrics, `type_info` the descriptions; padding positions are attended like any other.
+The tables of the texts (over 1 GB for the large models) are looked up once a song: they may stay on the CPU.
 """
 
 from __future__ import annotations
@@ -86,6 +87,12 @@ def prompt_rows(fitted_KP: Tensor, config: LevoConfig) -> Tensor:
     return rows
 
 
+def look_up(table: nn.Embedding, ids: Tensor) -> Tensor:
+    """The rows of some ids, where the table is."""
+    rows: Tensor = table(ids.to(table.weight.device))
+    return rows
+
+
 class LyricEmbedder(nn.Module):
     """Token embedding plus the embedding of the section that a token stands in."""
 
@@ -95,9 +102,10 @@ class LyricEmbedder(nn.Module):
         self.structure_emb = nn.Embedding(STRUCTURE_ROWS, width)
 
     def forward(self, ids_BL: Tensor, structure_rows_BL: Tensor) -> Tensor:
-        """`[B, L, D]`; structure row 0 is looked up like any other."""
-        embedded: Tensor = self.output_proj(ids_BL) + self.structure_emb(structure_rows_BL)
-        return embedded
+        """`[B, L, D]` where the structure table is; structure row 0 is looked up like any other."""
+        device = self.structure_emb.weight.device
+        structure: Tensor = self.structure_emb(structure_rows_BL.to(device))
+        return look_up(self.output_proj, ids_BL).to(device) + structure
 
 
 class DescriptionEmbedder(nn.Module):
@@ -108,9 +116,8 @@ class DescriptionEmbedder(nn.Module):
         self.output_proj = nn.Embedding(num_rows, width)
 
     def forward(self, ids_BL: Tensor) -> Tensor:
-        """`[B, L, D]`."""
-        embedded: Tensor = self.output_proj(ids_BL)
-        return embedded
+        """`[B, L, D]` where the table is."""
+        return look_up(self.output_proj, ids_BL)
 
 
 class PromptEmbedder(nn.Module):
@@ -152,16 +159,16 @@ class ConditionEmbedder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the tables are."""
-        return next(self.parameters()).device
+        """Where prefixes are computed; the tables of the texts may be elsewhere."""
+        start = self.conditioners["prompt_audio"].EOT_emb
+        assert isinstance(start, Tensor)
+        return start.device
 
     def embed(self, conditions: LevoConditions) -> dict[str, tuple[Tensor, Tensor | None]]:
         """Per conditioner, the embeddings for transformer 1 and, if any, for 2, `[2, L, D]` each."""
         device = self.device
-        lyrics = self.conditioners["description"](
-            conditions.lyric_ids.to(device), conditions.structure_rows.to(device)
-        )
-        description = self.conditioners["type_info"](conditions.description_ids.to(device))
+        lyrics = self.conditioners["description"](conditions.lyric_ids, conditions.structure_rows)
+        description = self.conditioners["type_info"](conditions.description_ids).to(device)
         return {
             "description": (lyrics, lyrics),
             "prompt_audio": self.conditioners["prompt_audio"](conditions.prompt_ids.to(device)),

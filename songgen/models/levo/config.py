@@ -103,8 +103,18 @@ class LevoConfig:
 
     @property
     def capacity(self) -> int:
-        """Positions of the longest song: prefix, the empty first column, frames and delays."""
-        return self.prefix_length + 1 + self.max_frames + max(self.delays)
+        """Positions of the longest song."""
+        return self.capacity_for(self.max_frames)
+
+    def capacity_for(self, num_frames: int) -> int:
+        """Positions of a song of so many frames: prefix, the empty first column, frames and delays."""
+        return self.prefix_length + 1 + num_frames + max(self.delays)
+
+    def num_frames(self, seconds: float | None) -> int:
+        """T of a song of at most so many seconds, at least 1; None for the longest."""
+        if seconds is None:
+            return self.max_frames
+        return min(max(1, int(seconds * self.frame_rate)), self.max_frames)
 
     def llama(self, *, second: bool = False) -> LlamaConfig:
         """The sizes of transformer 1, or of transformer 2."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from songgen.models.levo.checkpoint import (
     DESCRIPTION_TABLE,
     LanguageModelFiles,
     build_lelm,
+    codec_numel,
     load_audio_tokenizer,
     load_codec,
 )
@@ -20,6 +23,7 @@ from songgen.models.levo.config import LevoConfig, language_model_folder, read_c
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_runtime_file, runtime_places
 from songgen.models.levo.model import LevoModel, Parts
+from songgen.models.levo.needs import Shapes, needs_of
 from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
 from songgen.models.parts import Loaded, digest_of
@@ -27,20 +31,14 @@ from songgen.models.separation import SEPARATOR_CONFIG, SEPARATOR_WEIGHTS, Separ
 from songgen.nn.attention import choose_attention
 from songgen.nn.kv_cache import bytes_per_position
 from songgen.nn.oobleck import OobleckConfig
-from songgen.runtime.decode import slots_for
 from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
-from songgen.runtime.memory import Needs, free_bytes, plan_memory
+from songgen.runtime.memory import MemoryPlan, Needs, free_to_plan, plan_memory, slot_step
+
+logger = logging.getLogger(__name__)
 
 KV_CACHES = ("auto", "int8")
 LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
 """Songs at once, at most, where the user leaves it open."""
-
-RENDER_WORK = 1_500_000_000
-"""Bytes of working memory for rendering one song at published size: 0.75 GB for a VAE chunk, 0.17 GB for
-the flow windows of each of three stems (`tools/measure_memory.py`), and the audio."""
-
-PUBLISHED_WIDTH = 1024
-"""Narrower language models come with a codec that is small too."""
 
 PROMPT_LIBRARY = "tools/new_auto_prompt.pt"
 
@@ -82,10 +80,14 @@ def load(
     attention: str = "auto",
     kv_cache: str = "auto",
     threads: int | str = "auto",
+    gpu_memory: int | None = None,
+    max_seconds: float | None = None,
+    num_songs: int | None = None,
+    announce: Callable[[str], None] = lambda summary: None,
 ) -> LevoModel:
     """Load a checkpoint's folder; the arguments are those of `songgen.models.catalog.load_model`.
 
-    Files are found and memory is planned before any weights are read.
+    Files are found, memory is planned and the plan is announced before any weights are read.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -99,27 +101,19 @@ def load(
     compute_float32_exactly()
     files = LevoFiles(find_checkpoint(folder), runtime_dir)
     config = read_config(files.checkpoint.config, search=files.places)
-    language_model = files.language_model(config)
-    shapes = language_model.shapes()
-    if DESCRIPTION_TABLE not in shapes:
-        raise ValueError(
-            f"{language_model.path}: no tensor {DESCRIPTION_TABLE}; is this a LeVo language model?"
-        )
+    shapes = _language_model_shapes(files.language_model(config))
     text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[DESCRIPTION_TABLE][0])
     num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     torch.set_num_threads(choose_threads(threads, num_parameters))
-    cache_bytes = bytes_per_position(
-        config.num_heads, config.llama().head_dim, precision, is_int8=kv_cache == "int8"
-    )
-    spare_slots = slots_for(1, where) - 1
+    largest = LARGEST_BATCH[where.type]
     plan = plan_memory(
-        _needs(config, files, num_parameters * precision.itemsize, cache_bytes, spare_slots),
+        _needs(config, files, shapes, max_seconds, dtype=precision, device=where, kv_cache=kv_cache),
         mode=memory,
         batch=batch,
-        free=free_bytes(where),
-        largest_batch=LARGEST_BATCH[where.type],
+        free=free_to_plan(where, gpu_memory),
+        largest_batch=min(largest, num_songs or largest),
     )
-    parts = _parts(config, files, precision, where)
+    parts = _parts(config, files, plan, dtype=precision, device=where)
     model = LevoModel(
         files.checkpoint.folder.name,
         config,
@@ -131,14 +125,38 @@ def load(
         identity=_identity(config, files),
         attention=attention,
         kv_cache=kv_cache,
+        max_seconds=max_seconds,
     )
+    _announce(model, announce)
     parts.lelm.get()
     if plan.residency == "full":
         parts.codec.get()
     return model
 
 
-def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: torch.device) -> Parts:
+def _language_model_shapes(files: LanguageModelFiles) -> Shapes:
+    """Shapes of the language model's tensors. Raises ValueError if it is not LeVo's."""
+    shapes = files.shapes()
+    if DESCRIPTION_TABLE not in shapes:
+        raise ValueError(f"{files.path}: no tensor {DESCRIPTION_TABLE}; is this a LeVo language model?")
+    return shapes
+
+
+def _announce(model: LevoModel, announce: Callable[[str], None]) -> None:
+    announce(model.summary)
+    plan = model.plan
+    if plan.streamed_layers:
+        logger.warning(
+            "the language model does not fit: %d of its %d layers are copied to the GPU at every step, which "
+            "is slow; shorter songs (max_seconds) or kv_cache=int8 need less",
+            plan.streamed_layers,
+            plan.needs.num_layers,
+        )
+
+
+def _parts(
+    config: LevoConfig, files: LevoFiles, plan: MemoryPlan, *, dtype: torch.dtype, device: torch.device
+) -> Parts:
     """The parts of a model, each loaded when first used. Files of prompts are looked for only then."""
     language_model, names = files.language_model(config), config.files
     codec_file, vae_file = files.find(names.codec), files.find(names.vae_model)
@@ -176,6 +194,7 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
                 source=language_model.path,
                 dtype=dtype,
                 device=device,
+                resident_layers=plan.resident_layers,
             )
         ),
         codec=Loaded(
@@ -191,20 +210,29 @@ def _parts(config: LevoConfig, files: LevoFiles, dtype: torch.dtype, device: tor
     )
 
 
-def _needs(config: LevoConfig, files: LevoFiles, lm_bytes: int, cache_bytes: int, spare_slots: int) -> Needs:
-    """Bytes of each part. A slot is two rows of keys and values in both transformers.
-
-    Args:
-        cache_bytes: of one position in one layer.
-        spare_slots: slots that are allocated beside a lone song's.
-    """
-    slot = 2 * (config.num_layers + config.num_layers_sub) * config.capacity * cache_bytes
-    codec = [files.find(name).stat().st_size for name in (config.files.codec, config.files.vae_model)]
-    return Needs(
-        composer=lm_bytes + spare_slots * slot,
-        renderer=sum(codec),
-        slot=slot,
-        render_work=RENDER_WORK if config.width >= PUBLISHED_WIDTH else RENDER_WORK // 10,
+def _needs(
+    config: LevoConfig,
+    files: LevoFiles,
+    language_model: Shapes,
+    max_seconds: float | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    kv_cache: str,
+) -> Needs:
+    """Bytes of each part on a device, for songs of at most `max_seconds`."""
+    codec_file, vae_file = files.find(config.files.codec), files.find(config.files.vae_model)
+    return needs_of(
+        config,
+        language_model,
+        codec_numel=codec_numel(codec_file, vae_file, config.estimator_heads),
+        max_frames=config.num_frames(max_seconds),
+        item=dtype.itemsize,
+        position_bytes=bytes_per_position(
+            config.num_heads, config.llama().head_dim, dtype, is_int8=kv_cache == "int8"
+        ),
+        on_cpu=device.type == "cpu",
+        slot_step=slot_step(device),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class LevoModel:
         text: tokenizers and text rules.
         plan: what stays loaded, and how many songs are made at once.
         identity: digest of the checkpoint's files.
+        max_seconds: longest song that memory was planned for; None for the checkpoint's limit.
         attention, kv_cache: as in `ComposeOptions`.
 
     Raises:
@@ -78,15 +80,18 @@ class LevoModel:
         identity: str,
         attention: str = "auto",
         kv_cache: str = "auto",
+        max_seconds: float | None = None,
     ) -> None:
         self.name, self.identity = name, identity
         self.sampling = config.sampling
-        self.sample_rate, self.max_seconds = config.sample_rate, config.max_seconds
+        self.sample_rate = config.sample_rate
+        self.max_seconds = min(max_seconds or config.max_seconds, config.max_seconds)
+        self.max_frames = config.num_frames(self.max_seconds)
         self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
         self._device, self._dtype = device, dtype
         self._attention = choose_attention(attention, device, dtype, is_int8=kv_cache == "int8")
-        self._compose_options = ComposeOptions(plan.batch, attention=self._attention, kv_cache=kv_cache)
+        self._kv_cache = kv_cache
         self._composer: Composer | None = None
         self._prompts = PromptEncoder(parts.prompt_networks.get, rows=PROMPT_ROWS[device.type])
 
@@ -108,10 +113,15 @@ class LevoModel:
         return self.plan.batch
 
     @property
+    def compose_options(self) -> ComposeOptions:
+        """How the language model is run."""
+        return ComposeOptions(self.plan.batch, self.max_frames, self._attention, self._kv_cache)
+
+    @property
     def summary(self) -> str:
         """One line on how this model runs."""
         dtype = str(self._dtype).removeprefix("torch.")
-        cache = ", 8-bit cache" if self._compose_options.kv_cache == "int8" else ""
+        cache = ", 8-bit cache" if self._kv_cache == "int8" else ""
         return (
             f"{self.name} ({self.text.version}) on {self.device}, {dtype}, "
             f"attention={self._attention}{cache}; {self.plan.sentence()}"
@@ -130,9 +140,12 @@ class LevoModel:
         return None
 
     def prepare(self, requests: Sequence[SongRequest]) -> None:
-        """Separate and encode the prompt clips of several requests together."""
+        """Separate and encode the prompt clips of several requests together; in low memory alone on the
+        device."""
         paths = [request.prompt_audio_path for request in requests if request.prompt_audio_path is not None]
         if paths:
+            if self.memory == "low":
+                self.release("compose")
             self._prompts.prepare(paths)
 
     def condition(self, request: SongRequest) -> LevoConditions:
@@ -176,8 +189,10 @@ class LevoModel:
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens for the jobs, several at once; drafts come in the order they end."""
-        if self._composer is None or self._composer.is_busy:
-            self._composer = Composer(self.parts.lelm.get(), self._compose_options)
+        options = self.compose_options
+        if self._composer is None or self._composer.is_busy or self._composer.options != options:
+            self._composer = None  # its caches are freed before others are made
+            self._composer = Composer(self.parts.lelm.get(), options)
         yield from self._composer.compose(jobs, report)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
@@ -206,6 +221,17 @@ class LevoModel:
         noise_WZ = seeded_noise(draft.job.seed, "prompt", vae.config.latent_dim)(0)
         noise_ZT = noise_WZ[: prompt.num_latents(vae.config.hop)].T
         return codec_prompt(prompt, stem, vae=vae, noise_ZT=noise_ZT)
+
+    def shrink(self) -> bool:
+        """Make half as many songs at once from now on; False if it is one already. Frees what is not used."""
+        if self.plan.batch == 1:
+            return False
+        self.plan = self.plan.with_batch(self.plan.batch // 2)
+        self._composer = None
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     def release(self, stage: Literal["condition", "compose", "render"]) -> None:
         """Free what only this stage needs; it is loaded again when next used."""

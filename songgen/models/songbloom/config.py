@@ -14,6 +14,7 @@ from songgen.runtime.sampling import DiffusionSampling
 
 RMS_NORM_EPS = 1e-6
 FRAME_RATE = 25
+DATA = Path(__file__).parent / "data"
 EXTRA_SECONDS = 10
 """As published: a song may be this much longer than the `max_dur` of the yaml."""
 
@@ -126,13 +127,13 @@ def read_config(path: Path, *, search: Sequence[Path] = ()) -> SongBloomConfig:
 
     Args:
         path: the file.
-        search: folders where vocab_g2p.yaml is looked for besides its own.
+        search: folders where vocab_g2p.yaml is looked for besides its own; last comes songgen's copy.
 
     Raises:
         FileNotFoundError: the file is missing.
         ValueError: a key is missing, or has a value that songgen cannot run.
     """
-    tree = read_published_yaml(path, family="songbloom", search=search)
+    tree = read_published_yaml(path, family="songbloom", search=(*search, DATA))
     try:
         return config_of(tree)
     except KeyError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,9 +32,8 @@ from songgen.nn.attention import choose_attention
 from songgen.nn.kv_cache import bytes_per_position
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.runtime.checkpoint import build
-from songgen.runtime.decode import slots_for
 from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
-from songgen.runtime.memory import Needs, free_bytes, plan_memory
+from songgen.runtime.memory import Needs, free_to_plan, plan_memory, slot_step
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +98,15 @@ def load(
     attention: str = "auto",
     kv_cache: str = "auto",
     threads: int | str = "auto",
+    gpu_memory: int | None = None,
     max_seconds: float | None = None,
+    num_songs: int | None = None,
+    announce: Callable[[str], None] = lambda summary: None,
     fine_tuning: FineTuning | None = None,
 ) -> SongBloomModel:
     """Load a model; the arguments are those of `songgen.models.catalog.load_model`.
 
-    Files are found and memory is planned before any weights are read.
+    Files are found, memory is planned and the plan is announced before any weights are read.
 
     Args:
         path: its folder, its yaml or its weights.
@@ -115,34 +117,21 @@ def load(
     """
     if kv_cache not in KV_CACHES:
         raise ValueError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(KV_CACHES)}")
-    where = choose_device(device)
+    is_int8, where = kv_cache == "int8", choose_device(device)
     precision = _choose_precision(dtype, where)
-    attention = choose_attention(attention, where, precision, is_int8=kv_cache == "int8")
+    attention = choose_attention(attention, where, precision, is_int8=is_int8)
     compute_float32_exactly()
     files = find_model(path, runtime_dir=runtime_dir)
     config = read_config(files.config, search=files.places)
     weights = _weight_files(files, config, fine_tuning)
     vae_json = files.find(config.files["vae_config"])
     vae_config = read_vae_config(vae_json, config)
-    max_blocks = config.max_blocks
-    if max_seconds is not None:
-        max_blocks = min(max_blocks, config.num_blocks(int(round(max_seconds * FRAME_RATE, 6))))
-    num_parameters = _numel(build(lambda: SongBloomNetwork(config)))
-    torch.set_num_threads(choose_threads(threads, num_parameters))
+    torch.set_num_threads(choose_threads(threads, num_parameters(config)))
+    max_blocks = _max_blocks(config, max_seconds)
+    needs = needs_of(config, vae_config, max_blocks, precision, is_int8=is_int8, slot_step=slot_step(where))
+    free, largest = free_to_plan(where, gpu_memory), LARGEST_BATCH[where.type]
     plan = plan_memory(
-        _needs(
-            config,
-            vae_config,
-            num_parameters,
-            max_blocks,
-            precision,
-            is_int8=kv_cache == "int8",
-            device=where,
-        ),
-        mode=memory,
-        batch=batch,
-        free=free_bytes(where),
-        largest_batch=LARGEST_BATCH[where.type],
+        needs, mode=memory, batch=batch, free=free, largest_batch=min(largest, num_songs or largest)
     )
     model = SongBloomModel(
         files.name,
@@ -154,10 +143,18 @@ def load(
         identity=_identity([files.config, vae_json, *weights.paths], config, weights.lora),
         options=ComposeOptions(plan.batch, max_blocks, attention, kv_cache),
     )
+    announce(model.summary)
     model.parts.network.get()
     if plan.residency == "full":
         model.parts.decoder.get()
     return model
+
+
+def _max_blocks(config: SongBloomConfig, max_seconds: float | None) -> int:
+    """Blocks of the longest song that is planned for."""
+    if max_seconds is None:
+        return config.max_blocks
+    return min(config.max_blocks, config.num_blocks(int(round(max_seconds * FRAME_RATE, 6))))
 
 
 def _choose_precision(dtype: str, device: torch.device) -> torch.dtype:
@@ -223,26 +220,40 @@ def _parts(
     )
 
 
-def _needs(
+def num_parameters(config: SongBloomConfig) -> int:
+    """Of both transformers and what is around them."""
+    return _numel(build(lambda: SongBloomNetwork(config)))
+
+
+def needs_of(
     config: SongBloomConfig,
     vae: OobleckConfig,
-    num_parameters: int,
     max_blocks: int,
     dtype: torch.dtype,
     *,
     is_int8: bool,
-    device: torch.device,
+    slot_step: int,
 ) -> Needs:
-    """Bytes of each part. A slot is two rows of keys and values."""
+    """Bytes of each part. A slot is two rows of keys and values.
+
+    Args:
+        max_blocks: of the longest song of the run.
+        dtype: of the networks, and of the cache unless `is_int8`.
+        slot_step: slots are allocated in multiples of this.
+    """
     positions = config.prefix_length + max_blocks * config.block_positions
     per_position = bytes_per_position(config.num_heads, config.llama().head_dim, dtype, is_int8=is_int8)
-    slot = 2 * config.num_layers * positions * per_position
+    prefill = 4 * config.ffn_dim * dtype.itemsize + 4 * config.width * torch.float32.itemsize
     decoder = build(lambda: OobleckVAE(vae, has_encoder=False))
     return Needs(
-        composer=num_parameters * dtype.itemsize + (slots_for(1, device) - 1) * slot,
+        composer=num_parameters(config) * dtype.itemsize,
         renderer=_numel(decoder) * torch.float32.itemsize,
-        slot=slot,
+        slot=2 * config.num_layers * positions * per_position,
         render_work=CHUNK_WORK * vae.channels // PUBLISHED_CHANNELS,
+        compose_work=config.prefix_length * prefill,
+        slot_step=slot_step,
+        num_layers=config.num_layers,
+        seconds=max_blocks * config.block_size / FRAME_RATE,
     )
 
 

@@ -29,9 +29,6 @@ from songgen.text_rules import TextRules
 SEPARATED_ROWS = {"cpu": 1, "mps": 1, "cuda": 8}
 """Chunks of a song separated at once."""
 
-NO_PROMPT = "no prompt_audio_path: the style is the model's own choice; it was trained on prompts of 10 s"
-NO_DESCRIPTIONS = "the descriptions have no effect: this model takes its style from prompt audio alone"
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -82,15 +79,9 @@ class SongBloomModel:
     @property
     def text_rules(self) -> TextRules:
         """What the linter has to know of this model's text."""
-        return TextRules(
-            max_lyric_tokens=self.config.lyric_positions,
-            count_lyric_tokens=self._count_lyrics,
-            max_seconds=self.max_seconds,
+        return self.parts.text.get().rules(
+            max_lyric_tokens=self.config.lyric_positions, max_seconds=self.config.max_seconds
         )
-
-    def _count_lyrics(self, lyrics: str) -> int:
-        """Lyric positions that a text takes."""
-        return len(self.parts.text.get().encode(lyrics).ids)
 
     @property
     def batch(self) -> int:
@@ -111,7 +102,12 @@ class SongBloomModel:
         return self.identity if request.prompt_audio_path is not None else None
 
     def prepare(self, requests: Sequence[SongRequest]) -> None:
-        """Encode nothing ahead: the VAE takes a prompt in well under a second."""
+        """Encode the prompts of several requests; in low memory alone on the device."""
+        paths = [request.prompt_audio_path for request in requests if request.prompt_audio_path is not None]
+        if paths:
+            if self.memory == "low":
+                self.release("compose")
+            self._prompts.prepare(paths)
 
     def condition(self, request: SongRequest) -> SongBloomConditions:
         """Turn one request into conditions: its phonemes, and its prompt encoded and drawn by its seed.
@@ -132,21 +128,13 @@ class SongBloomModel:
                 f"auto_prompt_audio_type is {request.auto_prompt_audio_type!r}, but {self.name} has no "
                 "library of prompts: give prompt_audio_path"
             )
-        encoded = self.parts.text.get().encode(request.lyrics)
-        warnings = [str(dropped) for dropped in encoded.dropped if dropped.is_sung]
-        if len(encoded.ids) > self.config.lyric_positions:
-            warnings.append(
-                f"the lyrics have {len(encoded.ids)} phonemes and marks, the model reads "
-                f"{self.config.lyric_positions}: the end is cut"
-            )
-        if request.descriptions:
-            warnings.append(NO_DESCRIPTIONS)
+        ids = tuple(self.parts.text.get().encode(request.lyrics).ids)
         if request.prompt_audio_path is None:
-            return SongBloomConditions(tuple(encoded.ids), notes={"warnings": [*warnings, NO_PROMPT]})
+            return SongBloomConditions(ids)
         prompt = self._prompts.of_file(request.prompt_audio_path)
-        warnings += [f"{request.prompt_audio_path} {warning}" for warning in prompt.warnings]
+        warnings = [f"{request.prompt_audio_path} {warning}" for warning in prompt.warnings]
         notes = {"prompt_seconds": prompt.seconds, "warnings": warnings}
-        return SongBloomConditions(tuple(encoded.ids), prompt.draw(request.seed or 0), notes)
+        return SongBloomConditions(ids, prompt.draw(request.seed or 0), notes)
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens and latents for the jobs, several at once; drafts come in the order they end."""
@@ -166,7 +154,7 @@ class SongBloomModel:
         """Make half as many songs at once from now on; False if it is one already. Frees what is not used."""
         if self.plan.batch == 1:
             return False
-        self.plan = replace(self.plan, batch=self.plan.batch // 2)
+        self.plan = self.plan.with_batch(self.plan.batch // 2)
         self._composer = None
         self._empty_cache()
         return True

@@ -5,8 +5,9 @@ As published, a prompt is mono, and its latents are drawn from what the encoder 
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,12 @@ class PromptEncoder:
     def __init__(self, vae: Callable[[], OobleckVAE]) -> None:
         self._vae = vae
         self._kept: OrderedDict[str, EncodedPrompt] = OrderedDict()
+
+    def prepare(self, paths: Iterable[Path | str]) -> None:
+        """Encode several prompts. Files that cannot be used are left to `of_file`."""
+        for path in dict.fromkeys(map(str, paths)):
+            with contextlib.suppress(ValueError, OSError):
+                self.of_file(path)
 
     @torch.inference_mode()
     def of_file(self, path: Path | str) -> EncodedPrompt:

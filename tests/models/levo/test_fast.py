@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests_levo import published
 
 import songgen
 from songgen.models.built_in import has_separator
@@ -22,6 +21,7 @@ from songgen.models.levo.config import read_config
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.loading import load
 from songgen.models.levo.model import LevoModel
+from songgen.models.levo.random_model import published_config
 from songgen.models.levo.tiny import ensure_tiny
 from songgen.requests import SongRequest
 from songgen.runtime.checkpoint import build
@@ -161,7 +161,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, list[int]]]:
 def test_published_sizes_have_exactly_the_published_tensors(repository: Path) -> None:
     """Names as published; the width and the number of layers are inferred there."""
     (entry,) = [entry for entry in entries() if entry.name == "songgeneration_v2_fast"]
-    config = published(entry.sizes, entry.max_seconds)
+    config = published_config(entry.sizes, entry.max_seconds)
     lelm = build(
         lambda: LeLM(
             config,

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests_levo import published
 
 from songgen.models.base import Draft, Job
 from songgen.models.catalog import entries
@@ -21,6 +20,7 @@ from songgen.models.levo.conditions import fit_prompt, prompt_rows
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.model import LevoModel
 from songgen.models.levo.pattern import to_sequence
+from songgen.models.levo.random_model import published_config
 from songgen.models.levo.slots import LelmSlots
 from songgen.requests import SongRequest
 from songgen.runtime.checkpoint import build
@@ -128,7 +128,9 @@ def test_numbers_that_are_not_finite_are_an_error_and_no_song(tiny: LevoModel) -
 
 
 def test_prompt_rows_fill_cut_and_mark_missing_rows() -> None:
-    config = published(next(entry for entry in entries() if entry.name == "songgeneration_base").sizes, 150)
+    config = published_config(
+        next(entry for entry in entries() if entry.name == "songgeneration_base").sizes, 150
+    )
     assert (fit_prompt(None, config) == config.special).all()
     prompt = torch.arange(3 * 300).reshape(3, 300)
     prompt[1] = config.special
@@ -154,7 +156,7 @@ MANIFESTS = {
 @pytest.mark.parametrize("name", sorted(MANIFESTS))
 def test_published_sizes_have_exactly_the_published_tensors(name: str, repository: Path) -> None:
     (entry,) = [entry for entry in entries() if entry.name == name]
-    config = published(entry.sizes, entry.max_seconds)
+    config = published_config(entry.sizes, entry.max_seconds)
     lelm = build(
         lambda: LeLM(
             config,
@@ -174,7 +176,7 @@ def test_published_sizes_have_exactly_the_published_tensors(name: str, repositor
 
 
 def test_published_lengths_fit_the_published_positions() -> None:
-    lengths = {entry.name: published(entry.sizes, entry.max_seconds).capacity for entry in entries()}
+    lengths = {entry.name: published_config(entry.sizes, entry.max_seconds).capacity for entry in entries()}
     assert lengths["songgeneration_base"] == 602 + 4001
     assert lengths["songgeneration_large"] == 952 + 7001
 

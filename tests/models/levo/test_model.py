@@ -111,7 +111,7 @@ def test_text_rules_tell_the_linter_what_it_needs(tiny: LevoModel) -> None:
 
 
 def test_summary_says_where_and_how(tiny: LevoModel) -> None:
-    assert tiny.summary.startswith("tiny (v2) on cpu, float32; memory=full: about ")
+    assert tiny.summary.startswith("tiny (v2) on cpu, float32, attention=sdpa; memory=full: about ")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from songgen.runtime.checkpoint import read_tensors
 from songgen.runtime.sampling import Sampling
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-LYRICS = "[intro] [intro] , [verse] HH AH0 L OW1 . W ER1 L D , [outro]"
+LYRICS = "[intro] [intro] , [verse] HH AH0 L OW1 W ER1 L D , [outro]"
+"""Phonemes as they are: these tests need no dictionaries."""
 PROMPT = str(REPOSITORY / "sample" / "prompt.ogg")
 
 Generate = Callable[..., int]
@@ -44,7 +45,7 @@ def song(idx: str, **keys: Any) -> dict[str, Any]:
 def generate(tiny_songbloom_folder: Path, tmp_path: Path) -> Generate:
     def run(*words: str, out: str = "out", model: Path = tiny_songbloom_folder) -> int:
         given = [f"model={model}", f"input={tmp_path / 'in.jsonl'}", f"output.dir={tmp_path / out}"]
-        return main(["generate", *given, "seed=1", "device=cpu", "lyrics=asis", *words])
+        return main(["generate", *given, "seed=1", "device=cpu", *words])
 
     return run
 
@@ -68,10 +69,8 @@ def test_songs_and_their_records(generate: Generate, tmp_path: Path) -> None:
     assert {record["stopped"] for record in made.values()} == {"length"}
     assert made["a_s0"]["sampling"]["diffusion_steps"] == 4
     assert made["a_s0"]["notes"]["prompt_seconds"] == 10.0
-    assert made["b"]["notes"]["warnings"] == [
-        "the descriptions have no effect: this model takes its style from prompt audio alone",
-        "no prompt_audio_path: the style is the model's own choice; it was trained on prompts of 10 s",
-    ]
+    assert made["b"]["lyrics"] == LYRICS
+    assert {finding["field"] for finding in made["b"]["findings"]} == {"descriptions", "prompt"}
     audio = {name: read_audio(tmp_path / "out" / "audio" / f"{name}.flac").samples for name in made}
     assert audio["a_s0"].shape == (2, 37 * 1920) and audio["b"].shape == (2, 140 * 1920)
     assert not np.array_equal(audio["a_s0"], audio["a_s1"])
@@ -237,10 +236,22 @@ def test_drafts_of_another_family_are_not_rendered(tiny_songbloom: SongBloomMode
         next(tiny_songbloom.render(iter([other])))
 
 
-def test_long_lyrics_are_cut_and_said(tiny_songbloom: SongBloomModel) -> None:
-    lyrics = "[verse] " + " ".join(["L"] * 300)
-    notes = tiny_songbloom.condition(SongRequest(idx="a", lyrics=lyrics)).notes
-    assert "the lyrics have 301 phonemes and marks, the model reads 200: the end is cut" in notes["warnings"]
+def test_the_linter_knows_the_model(tiny_songbloom: SongBloomModel) -> None:
+    rules = tiny_songbloom.text_rules
+    assert (rules.family, rules.max_lyric_tokens, rules.max_seconds) == ("songbloom", 200, 40.32)
+    assert rules.count_lyric_tokens is not None
+    assert rules.count_lyric_tokens("[verse] " + " ".join(["L"] * 300)) == 301
+
+
+def test_lyrics_behind_the_models_positions_are_cut(tiny_songbloom: SongBloomModel) -> None:
+    """As published; the linter says so before."""
+    network = tiny_songbloom.parts.network.get()
+    long, cut = (
+        tiny_songbloom.condition(SongRequest(idx="a", lyrics="[verse] " + " ".join(["L"] * count)))
+        for count in (300, 199)
+    )
+    provider = network.condition_provider
+    assert torch.equal(provider.prefix(long), provider.prefix(cut))
 
 
 def test_the_tiny_model_is_made_once_and_always_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""What is measured: a loaded checkpoint, or random weights of a published model's sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from songgen.models.levo.bench import BenchModel
+from songgen.models.levo.checkpoint import CodecParts
+from songgen.models.levo.model import LevoModel, Loaded
+from songgen.models.levo.random_model import num_parameters, published_config, random_codec, random_lelm
+from songgen.nn.attention import choose_attention
+from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
+from songgen.runtime.measure import copy_bandwidth
+from songgen.runtime.memory import GB, USABLE, free_bytes
+
+
+def bench_checkpoint(model: LevoModel) -> BenchModel:
+    """A loaded model, ready to be measured as it runs."""
+    device, options = torch.device(model.device), model.compose_options
+    return BenchModel(
+        model.parts.lelm.get(),
+        model.parts.codec.get,
+        device,
+        options.attention,
+        options.kv_cache,
+        copy_bandwidth(device),
+    )
+
+
+def bench_random(
+    sizes: Mapping[str, float],
+    max_seconds: float,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "auto",
+    kv_cache: str = "auto",
+    threads: int | str = "auto",
+) -> BenchModel:
+    """Random weights at the catalogue's sizes, made where they run.
+
+    Raises:
+        ValueError: a setting, or weights that do not fit into memory.
+    """
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    backend = choose_attention(attention, where, precision, is_int8=kv_cache == "int8")
+    compute_float32_exactly()
+    count = num_parameters(sizes, max_seconds)
+    needed, free = count * precision.itemsize, free_bytes(where)
+    if needed > USABLE * free:
+        raise ValueError(
+            f"not enough memory: {needed / GB:.1f} GB for the language model alone, {free / GB:.1f} GB free; "
+            "dtype=bf16 halves the weights of fp32"
+        )
+    torch.set_num_threads(choose_threads(threads, count))
+    tracks = 2 if published_config(sizes, max_seconds).num_codebooks > 1 else 1
+    codec: Loaded[CodecParts] = Loaded(lambda: random_codec(tracks, where))
+    lelm = random_lelm(sizes, max_seconds, dtype=precision, device=where)
+    return BenchModel(lelm, codec.get, where, backend, kv_cache, copy_bandwidth(where))
