@@ -105,11 +105,12 @@ def test_text_and_results_know_no_torch(path: Path) -> None:
 def test_sizes(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_MODULE
     for function in functions(path):
+        is_kernel = any(ast.unparse(item) == "triton.jit" for item in function.decorator_list)
         lines = (function.end_lineno or 0) - function.lineno + 1
         assert lines <= MOST_FUNCTION, f"{function.name} has {lines} lines"
         positional = [item.arg for item in function.args.posonlyargs + function.args.args]
         positional = [name for name in positional if name not in ("self", "cls")]
-        assert len(positional) <= MOST_POSITIONAL, (
+        assert is_kernel or len(positional) <= MOST_POSITIONAL, (  # Triton has no keyword-only parameters
             f"{function.name} has {len(positional)} positional parameters"
         )
 

@@ -44,10 +44,10 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
-        "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj", "kv_cache=int8",
+        "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj",
         "generate_type=separate", "stems=separator", "lyrics=asis",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
-        "gpu_memory=10GB", "threads=2", "on_error=stop", "resume=false", "verbose=true",
+        "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
     found = config(*given)
@@ -59,9 +59,9 @@ def test_every_setting_reaches_its_field() -> None:
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
     tuning = {"checkpoint": Path("tuned.ckpt"), "lora_alpha": 8.0, "lora_rank": 4}
-    options |= {**tuning, "lora_targets": "q_proj,v_proj", "kv_cache": "int8"}
+    options |= {**tuning, "lora_targets": "q_proj,v_proj"}
     options["gpu_memory"] = "10 GB"
-    assert found.loading == loading("tiny", **options, attention="sdpa", threads=2)
+    assert found.loading == loading("tiny", **options, attention="sdpa", kv_cache="int8", threads=2)
     assert found.loading.gpu_memory == 10**10
 
 

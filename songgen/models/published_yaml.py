@@ -20,10 +20,6 @@ import yaml
 PARENT_LEVELS = 3
 """How many folders above the file are searched for the files that it loads."""
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-"""Folder with a folder of each family: files that belong to the publisher's program and not to the weights.
-"""
-
 UNFILLED = "???/"
 """What `dynamic_path` has for the folder of a download."""
 
@@ -48,12 +44,11 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
-def read_published_yaml(path: Path, *, family: str, search: Sequence[Path] = ()) -> dict[str, Any]:
+def read_published_yaml(path: Path, *, search: Sequence[Path] = ()) -> dict[str, Any]:
     """Read a published config.yaml and resolve every reference in it.
 
     Args:
         path: the file.
-        family: whose built-in files are searched last for what the file loads.
         search: folders where a file that it loads is looked for, after its own folder and the folders above.
 
     Returns:
@@ -64,7 +59,7 @@ def read_published_yaml(path: Path, *, family: str, search: Sequence[Path] = ())
         ValueError: the file is no YAML mapping, or a reference in it cannot be resolved; names file and key.
     """
     path = Path(path)
-    tree = _Resolver(path, (*search, CONFIGS / family), ()).tree()
+    tree = _Resolver(path, tuple(search), ()).tree()
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected a mapping of keys to values, found {type(tree).__name__}")
     return tree

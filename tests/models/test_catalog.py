@@ -163,7 +163,8 @@ def test_load_model_hands_folder_and_settings_on(
     monkeypatch.setitem(sys.modules, "songgen.models.levo.loading", model)
     monkeypatch.setitem(sys.modules, "songgen.models.levo.tiny", tiny)
     catalog.load_model(
-        given, device="cpu", dtype="fp32", memory="low", batch=3, attention="sdpa", threads=2,
+        given, device="cpu", dtype="fp32", memory="low", batch=3, attention="sdpa", kv_cache="int8",
+        threads=2,
         gpu_memory=10, max_seconds=9.5, num_songs=4,
     )  # fmt: skip
     folder, settings = calls[0]
@@ -172,7 +173,7 @@ def test_load_model_hands_folder_and_settings_on(
     assert callable(announce) and announce("the plan") is None
     assert settings == {
         "runtime_dir": None, "device": "cpu", "dtype": "fp32", "memory": "low", "batch": 3,
-        "attention": "sdpa", "kv_cache": "auto", "threads": 2, "gpu_memory": 10, "max_seconds": 9.5,
+        "attention": "sdpa", "kv_cache": "int8", "threads": 2, "gpu_memory": 10, "max_seconds": 9.5,
         "num_songs": 4,
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from songgen.models.levo.config import BUILT_IN_FILES
 from songgen.models.published_yaml import read_published_yaml
 
 TAGS = ["[verse]", "[chorus]"]
@@ -17,7 +18,7 @@ TAGS = ["[verse]", "[chorus]"]
 def read(tmp_path: Path, text: str) -> dict[str, Any]:
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
-    return read_published_yaml(path, family="levo")
+    return read_published_yaml(path, search=[BUILT_IN_FILES])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_bad_files_name_file_and_key(tmp_path: Path, text: str, message: str) ->
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.yaml: no such file"):
-        read_published_yaml(tmp_path / "none.yaml", family="levo")
+        read_published_yaml(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("place", ["model", "model/..", "model/../..", "elsewhere"])
@@ -102,7 +103,7 @@ def test_loaded_files_are_found_beside_above_and_in_the_search_folders(tmp_path:
     (folder / "own.yaml").write_text("- '[verse]'\n- '[chorus]'\n")
     (model / "config.yaml").write_text("y: ${load_yaml:conf/own.yaml}\n")
     search = [tmp_path / "up" / "elsewhere"]
-    assert read_published_yaml(model / "config.yaml", family="levo", search=search)["y"] == TAGS
+    assert read_published_yaml(model / "config.yaml", search=search)["y"] == TAGS
 
 
 def test_the_structure_tags_are_built_in(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_a_file_that_loads_itself_is_circular(tmp_path: Path) -> None:
 
 def test_recorded_config_files(parity_root: Path) -> None:
     """The recorded cases' own files: the one arithmetic expression and the 13 tags."""
-    tree = read_published_yaml(parity_root / "levo" / "lm_v1_prefill" / "config.yaml", family="levo")
+    tree = read_published_yaml(parity_root / "levo" / "lm_v1_prefill" / "config.yaml")
     assert tree["conditioners"]["prompt_audio"]["qt_embedding"]["max_len"] == 27
     assert len(tree["conditioners"]["description"]["QwTokenizer"]["add_token_list"]) == 13
     assert tree["lm"]["rope_theta"] == 100000.0
@@ -131,7 +132,7 @@ def test_any_text_is_a_value_or_a_clear_error(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("any") / "config.yaml"
     path.write_text("a: 1\nb: [2]\ny: '" + text + "'\n", encoding="utf-8")
     try:
-        assert "y" in read_published_yaml(path, family="levo")
+        assert "y" in read_published_yaml(path, search=[BUILT_IN_FILES])
     except ValueError as error:
         assert "config.yaml" in str(error)
 

@@ -133,7 +133,7 @@ def read_config(path: Path, *, search: Sequence[Path] = ()) -> SongBloomConfig:
         FileNotFoundError: the file is missing.
         ValueError: a key is missing, or has a value that songgen cannot run.
     """
-    tree = read_published_yaml(path, family="songbloom", search=(*search, DATA))
+    tree = read_published_yaml(path, search=(*search, DATA))
     try:
         return config_of(tree)
     except KeyError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,15 +124,13 @@ def load(
     files = find_model(path, runtime_dir=runtime_dir)
     config = read_config(files.config, search=files.places)
     weights = _weight_files(files, config, fine_tuning)
-    vae_json = files.find(config.files["vae_config"])
-    vae_config = read_vae_config(vae_json, config)
+    vae_config = read_vae_config(files.find(config.files["vae_config"]), config)
     torch.set_num_threads(choose_threads(threads, num_parameters(config)))
     max_blocks = _max_blocks(config, max_seconds)
     needs = needs_of(config, vae_config, max_blocks, precision, is_int8=is_int8, slot_step=slot_step(where))
-    free, largest = free_to_plan(where, gpu_memory), LARGEST_BATCH[where.type]
-    plan = plan_memory(
-        needs, mode=memory, batch=batch, free=free, largest_batch=min(largest, num_songs or largest)
-    )
+    largest = min(LARGEST_BATCH[where.type], num_songs or LARGEST_BATCH[where.type])
+    free = free_to_plan(where, gpu_memory)
+    plan = plan_memory(needs, mode=memory, batch=batch, free=free, largest_batch=largest)
     model = SongBloomModel(
         files.name,
         config,
@@ -140,7 +138,7 @@ def load(
         _parts(files, config, weights, vae_config, precision=precision, device=where),
         device=where,
         dtype=precision,
-        identity=_identity([files.config, vae_json, *weights.paths], config, weights.lora),
+        identity=_identity(files, config, weights),
         options=ComposeOptions(plan.batch, max_blocks, attention, kv_cache),
     )
     announce(model.summary)
@@ -261,7 +259,8 @@ def _numel(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _identity(paths: Sequence[Path], config: SongBloomConfig, lora: LoraOptions) -> str:
+def _identity(files: ModelFiles, config: SongBloomConfig, weights: WeightFiles) -> str:
     """A digest of what decides a song: the files, the vocabulary, and the strength of adapters."""
-    facts = f"{digest_of(paths)} {config.vocabulary} {lora.alpha}"
+    paths = [files.config, files.find(config.files["vae_config"]), *weights.paths]
+    facts = f"{digest_of(paths)} {config.vocabulary} {weights.lora.alpha}"
     return hashlib.sha256(facts.encode()).hexdigest()

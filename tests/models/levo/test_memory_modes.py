@@ -120,7 +120,7 @@ def test_the_plan_is_announced_before_any_weights_are_read(
 
     monkeypatch.setattr(Loaded, "get", get)
     load(tiny_folder, device="cpu", memory="full", announce=events.append)
-    assert events[0].startswith("tiny (v2) on cpu, float32; memory=full: about ")
+    assert events[0].startswith("tiny (v2) on cpu, float32, attention=sdpa; memory=full: about ")
     assert "language model 0.0, its work 0.0, caches 0.0 for 1 song of up to 60 s, and codec 0." in events[0]
     assert events[1:] == ["read", "read"]
 
@@ -172,10 +172,10 @@ def test_a_batch_out_of_memory_writes_the_same_tokens_in_halves(
     model = load(tiny_folder, device="cpu", batch=4, memory=memory)
     step, composed = LelmSlots.step, []
 
-    def cramped(self: LelmSlots, ids_BK: Any, positions_B: Any, window: int) -> Any:
-        if ids_BK.shape[0] > 2 and int(positions_B.max()) > self.prefix_length + 5:
+    def cramped(self: LelmSlots, ids_BK: Any, column_B: Any, window: int) -> Any:
+        if ids_BK.shape[0] > 2 and int(column_B.max()) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return step(self, ids_BK, positions_B, window)
+        return step(self, ids_BK, column_B, window)
 
     monkeypatch.setattr(LelmSlots, "step", cramped)
     made = model.compose

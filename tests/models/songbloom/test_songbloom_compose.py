@@ -158,9 +158,7 @@ def with_eos(tiny_songbloom: SongBloomModel, tiny_songbloom_folder: Path) -> Eos
     return build
 
 
-def test_an_eos_drops_its_block_and_ends_the_song(
-    tiny_songbloom: SongBloomModel, tiny_songbloom_folder: Path
-) -> None:
+def test_an_eos_drops_its_block_and_ends_the_song(with_eos: EosBias) -> None:
     """As published; the song keeps the blocks before, which are those of a song that was not ended."""
     eager = with_eos(3.0)
     drafts = [compose(eager, iter([replace(job(1, seconds=6.0), seed=seed)]))["song1"] for seed in range(6)]
@@ -174,9 +172,7 @@ def test_an_eos_drops_its_block_and_ends_the_song(
     assert torch.equal(again.tokens, kept.tokens) and again.stopped == "length"
 
 
-def test_an_eos_in_the_first_block_leaves_nothing(
-    tiny_songbloom: SongBloomModel, tiny_songbloom_folder: Path
-) -> None:
+def test_an_eos_in_the_first_block_leaves_nothing(with_eos: EosBias) -> None:
     """The published program returns a block of zeros, whose decoding fails; here the song is empty, and the
     engine says so."""
     draft = compose(with_eos(60.0), iter([job(1)]))["song1"]
@@ -184,9 +180,7 @@ def test_an_eos_in_the_first_block_leaves_nothing(
     assert draft.stopped == "eos"
 
 
-def test_ended_songs_leave_their_slots_to_others(
-    tiny_songbloom: SongBloomModel, tiny_songbloom_folder: Path
-) -> None:
+def test_ended_songs_leave_their_slots_to_others(with_eos: EosBias) -> None:
     eager = with_eos(3.0)
     some = [replace(job(number, seconds=4.0), seed=number) for number in range(6)]
     alone = each_alone(eager, iter(some))
