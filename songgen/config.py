@@ -33,6 +33,7 @@ class Loading:
     runtime_dir: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+    codec_dtype: str = "auto"
     memory: str = "auto"
     batch: int | None = None
     attention: str = "auto"

@@ -237,7 +237,10 @@ KEYS: dict[str, Key] = {
         batch, "songs at once; auto: 1 on the CPU, else as many of the run's as fit in memory", null="auto"
     ),
     "device": Key(pattern(DEVICE_PATTERN, DEVICES), f"where to run: {DEVICES}"),
-    "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision: auto, fp16, bf16, fp32"),
+    "dtype": Key(choice("auto", "fp16", "bf16", "fp32"), "precision of the language model"),
+    "codec_dtype": Key(
+        choice("auto", "fp16", "bf16", "fp32"), "precision of the codec's flow network (its VAE is fp32)"
+    ),
     "memory": Key(
         choice("auto", "full", "low"),
         "low loads one stage at a time, and streams layers that do not fit; same songs",

@@ -35,13 +35,15 @@ def test_load_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     model = songgen.load("fake", batch=2, device="cpu", runtime_dir="rt", gpu_memory="10GiB", max_seconds=20)
     assert (model.name, model.sample_rate, model.max_seconds) == ("fake", 48000, 60.0)
     assert seen == {
-        "name": "fake", "runtime_dir": Path("rt"), "device": "cpu", "dtype": "auto", "memory": "auto",
-        "batch": 2, "attention": "auto", "kv_cache": "auto", "threads": "auto",
+        "name": "fake", "runtime_dir": Path("rt"), "device": "cpu", "dtype": "auto", "codec_dtype": "auto",
+        "memory": "auto", "batch": 2, "attention": "auto", "kv_cache": "auto", "threads": "auto",
         "checkpoint": None, "lora_alpha": None, "lora_rank": None, "lora_targets": None,
         "gpu_memory": 10 * 2**30, "max_seconds": 20.0,
     }  # fmt: skip
     with pytest.raises(ValueError, match="device=gpu: must be auto, cpu"):
         songgen.load("fake", device="gpu")
+    with pytest.raises(ValueError, match="codec_dtype=fp8: must be one of auto, fp16, bf16, fp32"):
+        songgen.load("fake", codec_dtype="fp8")
     with pytest.raises(ValueError, match="max_seconds=0: must be a number above 0"):
         songgen.load("fake", max_seconds=0)
     songgen.load("fake")

@@ -46,7 +46,8 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
         "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj",
         "generate_type=separate", "stems=separator", "lyrics=asis",
-        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "memory=low", "attention=sdpa",
+        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "codec_dtype=fp16",
+        "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
@@ -61,7 +62,9 @@ def test_every_setting_reaches_its_field() -> None:
     tuning = {"checkpoint": Path("tuned.ckpt"), "lora_alpha": 8.0, "lora_rank": 4}
     options |= {**tuning, "lora_targets": "q_proj,v_proj"}
     options["gpu_memory"] = "10 GB"
-    assert found.loading == loading("tiny", **options, attention="sdpa", kv_cache="int8", threads=2)
+    assert found.loading == loading(
+        "tiny", **options, codec_dtype="fp16", attention="sdpa", kv_cache="int8", threads=2
+    )
     assert found.loading.gpu_memory == 10**10
 
 

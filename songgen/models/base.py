@@ -86,6 +86,37 @@ class Song:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how a model is run: nothing here says what it makes, though precision decides the last bits.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: `auto`, `fp16`, `bf16` or `fp32` of the language model.
+        codec_dtype: the same of the flow network that turns tokens into latents.
+        memory: `auto`, `full` or `low`.
+        batch: songs at once; None lets the model choose.
+        attention: `auto`, `flash`, `triton` or `sdpa`.
+        kv_cache: `auto` for the precision of the weights, or `int8`.
+        threads: CPU threads, or `auto`.
+        gpu_memory: bytes of GPU memory to use, as if there were no more; None for all that is free.
+        max_seconds: longest song of the run; None for the model's limit. Caches are made for it.
+        num_songs: songs of the run, if known; no more are made at once.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    codec_dtype: str = "auto"
+    memory: str = "auto"
+    batch: int | None = None
+    attention: str = "auto"
+    kv_cache: str = "auto"
+    threads: int | str = "auto"
+    gpu_memory: int | None = None
+    max_seconds: float | None = None
+    num_songs: int | None = None
+
+
 class Report(Protocol):
     """Called by a model as a job advances: stage (`compose`, `render`), job name, fraction done in 0 ...
     1."""

@@ -174,51 +174,28 @@ def load_model(
     name_or_path: str | Path,
     *,
     runtime_dir: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    memory: str = "auto",
-    batch: int | None = None,
-    attention: str = "auto",
-    kv_cache: str = "auto",
-    threads: int | str = "auto",
     checkpoint: Path | None = None,
     lora_alpha: float | None = None,
     lora_rank: int | None = None,
     lora_targets: str | None = None,
-    gpu_memory: int | None = None,
-    max_seconds: float | None = None,
-    num_songs: int | None = None,
     announce: Callable[[str], None] = lambda summary: None,
+    **options: Any,
 ) -> SongModel:
     """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
 
     Args:
         name_or_path: case, `-` and `_` of names are forgiven, and a trailing slash.
         runtime_dir: folder of the shared runtime files (`ckpt/`, `third_party/`), searched first.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        dtype: `auto`, `fp16`, `bf16` or `fp32` of the language model.
-        memory: `auto`, `full` or `low`.
-        batch: songs at once; None lets the model choose.
-        attention: `auto`, `flash`, `triton` or `sdpa`.
-        kv_cache: `auto` for the precision of the weights, or `int8`.
-        threads: CPU threads, or `auto`.
         checkpoint: fine-tuned weights in the place of the published ones, SongBloom only.
         lora_alpha, lora_rank, lora_targets: of low-rank adapters in it (`songbloom/lora.py`); targets are
             separated by commas.
-        gpu_memory: bytes of the GPU to use, as if it had no more; None for all that is free.
-        max_seconds: longest song that memory is planned for; None for the model's limit.
-        num_songs: songs of the run, if known: a batch that the model chooses is no larger.
         announce: told the model's `summary`, with the memory plan, before any weights are read.
+        options: fields of `songgen.models.base.RunSettings`: device, dtype, memory, batch, ...
 
     Raises:
         FileNotFoundError: a file is missing; says where it was looked for and how to get it.
         ValueError: an unknown name, or a setting that this machine or model cannot take.
     """
-    settings: dict[str, Any] = {
-        "device": device, "dtype": dtype, "memory": memory, "batch": batch, "attention": attention,
-        "kv_cache": kv_cache, "threads": threads, "gpu_memory": gpu_memory, "max_seconds": max_seconds,
-        "num_songs": num_songs, "announce": announce,
-    }  # fmt: skip
     folder = built_in_folder(name_or_path)
     if folder is None:
         folder = find_folder(name_or_path, runtime_dir=runtime_dir)
@@ -226,7 +203,8 @@ def load_model(
         logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, folder.name)
         runtime_dir = None
     tuning = {"alpha": lora_alpha, "rank": lora_rank, "targets": lora_targets}
-    return _load_family(folder, checkpoint, tuning, runtime_dir=runtime_dir, **settings)
+    settings = {"runtime_dir": runtime_dir, "announce": announce, **options}
+    return _load_family(folder, checkpoint, tuning, **settings)
 
 
 def _load_family(
@@ -268,25 +246,24 @@ def load_bench(
     *,
     weights: Literal["checkpoint", "random"],
     runtime_dir: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    attention: str = "auto",
-    kv_cache: str = "auto",
-    threads: int | str = "auto",
+    **options: Any,
 ) -> BenchModel:
     """What `songgen bench` measures: a checkpoint, or random weights of a published model's sizes.
+
+    Args:
+        options: fields of `RunSettings` that have to do with speed: device, dtype, codec_dtype, attention,
+            kv_cache, threads.
 
     Raises:
         FileNotFoundError, ValueError: as `load_model`; random weights of a name that has no sizes here.
     """
+    from songgen.models.base import RunSettings
     from songgen.models.levo.bench_loading import bench_checkpoint, bench_random
     from songgen.models.levo.model import LevoModel
 
-    settings: dict[str, Any] = {"attention": attention, "kv_cache": kv_cache, "threads": threads}
-    settings |= {"device": device, "dtype": dtype}
     is_built_in = any(_plain(name_or_path) == _plain(name) for name in BUILT_IN)
     if weights == "checkpoint" or is_built_in:
-        model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **settings)
+        model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **options)
         if not isinstance(model, LevoModel):
             raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
         return bench_checkpoint(model)
@@ -295,7 +272,7 @@ def load_bench(
         raise ValueError(explain_unknown(name_or_path))
     if not entry.sizes:
         raise ValueError(f"{entry.name}: weights=random needs its sizes, which the catalogue does not have")
-    return bench_random(entry.sizes, entry.max_seconds, **settings)
+    return bench_random(entry.sizes, entry.max_seconds, RunSettings(**options))
 
 
 def _check_name(folder: Path, model: SongModel) -> None:

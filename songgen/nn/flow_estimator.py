@@ -2,9 +2,9 @@
 
 Every frame attends to every other. The solver's time modulates each layer norm (adaLN-single of
 PixArt-alpha, Chen et al. 2023, arXiv:2310.00426); positions enter twice, as a learnt table and as rotary
-angles of interleaved pairs. Submodule names are those of published checkpoints. The weights may be float16 or
-bfloat16: matrix products then run in that type, the residual stream, norms, modulation and rotary angles stay
-float32.
+angles of interleaved pairs. Submodule names are those of published checkpoints. The matrix products of the
+blocks may run in float16 or bfloat16 (`convert_products_`); the residual stream, norms, modulation, rotary
+angles, time and the last projection stay float32.
 """
 
 from __future__ import annotations
@@ -87,6 +87,21 @@ class ModulatedNorm(nn.LayerNorm):
         return torch.addcmul(shift, normed, 1 + scale)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, *, multiple: int) -> Tensor:
+    """Attention of all positions to all, `[B, H, W, E]` each.
+
+    Args:
+        multiple: E is filled up with zeros to a multiple of this, which changes nothing. The fused kernels of
+            a GPU need one of 8; without them the whole `[W, W]` matrix of every head would be written out.
+    """
+    head_dim = q.shape[-1]
+    missing = -head_dim % multiple
+    if not missing:
+        return functional.scaled_dot_product_attention(q, k, v)
+    q, k, v = (functional.pad(heads, (0, missing)) for heads in (q, k, v))
+    return functional.scaled_dot_product_attention(q, k, v, scale=head_dim**-0.5)[..., :head_dim]
+
+
 class FlowAttention(nn.Module):
     """Bidirectional self-attention with rotary positions."""
 
@@ -102,7 +117,7 @@ class FlowAttention(nn.Module):
         pairs = torch.view_as_complex(qkv[:, :, :2].float().unflatten(-1, (-1, 2)))
         turned = torch.view_as_real(pairs * rope[: x_BWD.shape[1], None, None]).flatten(-2).to(qkv.dtype)
         q, k = turned.transpose(1, 3).unbind(2)
-        heads = functional.scaled_dot_product_attention(q, k, qkv[:, :, 2].transpose(1, 2))
+        heads = attend(q, k, qkv[:, :, 2].transpose(1, 2), multiple=8 if q.is_cuda else 1)
         return self.c_proj(heads.transpose(1, 2).flatten(2))
 
 
@@ -180,6 +195,16 @@ class FlowEstimator(nn.Module):
         self.ln_f = ModulatedNorm(config.width)
         self.proj_out = nn.Linear(config.width, config.width)
         self.adaln_single = AdaLayerNormSingle(config.width)
+
+    def convert_products_(self, dtype: torch.dtype) -> None:
+        """Let the blocks' matrix products, nearly all of the work, run in `dtype` from now on.
+
+        What is small and acts on every channel stays float32: norms, tables, the time's embedding, the last
+        projection.
+        """
+        for module in self.h.modules():
+            if isinstance(module, TransposedLinear):
+                module.to(dtype)
 
     def rotary_table(self, num_frames: int) -> Tensor:
         """The rotary angles of `num_frames` positions, on the weights' device; the same for every call."""

@@ -39,6 +39,21 @@ def guide(null: Tensor, conditional: Tensor, guidance: float) -> Tensor:
     return null + guidance * (conditional - null)
 
 
+def euler_step(
+    velocity: Velocity, x_BWZ: Tensor, path: tuple[Tensor, Tensor, Tensor], time: Tensor, step: Tensor
+) -> Tensor:
+    """One step of the solver, `[B, W, Z]`: a function of tensors of fixed shapes, which never waits for them.
+
+    Args:
+        x_BWZ: the sample at `time`.
+        path: noise `[B, W, Z]`, context `[B, W, Z]` and `is_context` `[B, W, 1]`, as of `solve_euler`.
+        time, step: the time and how far to go, scalars on the sample's device.
+    """
+    noise_BWZ, context_BWZ, is_context_BW1 = path
+    x_BWZ = torch.where(is_context_BW1, interpolate(noise_BWZ, context_BWZ, time), x_BWZ)
+    return x_BWZ + step * velocity(x_BWZ, time[None])
+
+
 def solve_euler(
     velocity: Velocity, noise_BWZ: Tensor, context_BWZ: Tensor, is_context_BW1: Tensor, *, steps: int
 ) -> Tensor:
@@ -54,16 +69,16 @@ def solve_euler(
     if steps < 1:
         raise ValueError(f"{steps} solver steps; at least 1")
     times = torch.linspace(0, 1, steps + 1, device=noise_BWZ.device)
+    path = (noise_BWZ, context_BWZ, is_context_BW1)
     x_BWZ = noise_BWZ
     for time, next_time in itertools.pairwise(times):
-        x_BWZ = torch.where(is_context_BW1, interpolate(noise_BWZ, context_BWZ, time), x_BWZ)
-        x_BWZ = x_BWZ + (next_time - time) * velocity(x_BWZ, time[None])
+        x_BWZ = euler_step(velocity, x_BWZ, path, time, next_time - time)
     return x_BWZ
 
 
 @dataclass(frozen=True)
 class LatentStats:
-    """Running sums over windows, per latent channel.
+    """Running sums over windows, per latent channel. Nothing here waits for a device.
 
     Args:
         counts: `[1]` float32, windows seen.
@@ -77,10 +92,10 @@ class LatentStats:
 
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation, `[Z]` each."""
-        if self.counts.item() < STATS_TRUSTED_FROM:
-            return torch.zeros_like(self.sum_x), torch.ones_like(self.sum_x)
+        is_trusted = self.counts >= STATS_TRUSTED_FROM
         mean = self.sum_x / self.counts
-        return mean, (self.sum_x2 / self.counts - mean.square()).clamp(min=0).sqrt()
+        std = (self.sum_x2 / self.counts - mean.square()).clamp(min=0).sqrt()
+        return torch.where(is_trusted, mean, 0.0), torch.where(is_trusted, std, 1.0)
 
     def updated(self, latents_WZ: Tensor) -> LatentStats:
         """With one more window, or unchanged from `STATS_FROZEN_FROM` counts on.
@@ -88,11 +103,11 @@ class LatentStats:
         As published: the statistics move at inference too. There they also leak from song to song; as a value
         they end with the song that they were made for.
         """
-        if self.counts.item() >= STATS_FROZEN_FROM:
-            return self
-        head_WZ = latents_WZ[:STATS_FRAMES]
+        is_frozen, head_WZ = self.counts >= STATS_FROZEN_FROM, latents_WZ[:STATS_FRAMES]
         return LatentStats(
-            self.counts + 1, self.sum_x + head_WZ.mean(0), self.sum_x2 + head_WZ.square().mean(0)
+            torch.where(is_frozen, self.counts, self.counts + 1),
+            torch.where(is_frozen, self.sum_x, self.sum_x + head_WZ.mean(0)),
+            torch.where(is_frozen, self.sum_x2, self.sum_x2 + head_WZ.square().mean(0)),
         )
 
     def normalise(self, latents_WZ: Tensor) -> Tensor:

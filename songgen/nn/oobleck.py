@@ -6,8 +6,9 @@ are those of published checkpoints. Knows nothing of what the latents are used f
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,6 +201,28 @@ def chunk_spans(num_frames: int, chunk: int, overlap: int) -> Iterator[tuple[int
         yield start, start + (margin if start else 0), end
 
 
+@dataclass(frozen=True)
+class ChunkSpan:
+    """A chunk of a decode: frames `start` ... `stop` are decoded, of which `first` ... `end` are kept."""
+
+    start: int
+    stop: int
+    first: int
+    end: int
+
+
+def needed_spans(total: int, wanted: int, chunk: int, overlap: int) -> Iterator[ChunkSpan]:
+    """The chunks of `total` frames that the first `wanted` need; fewer frames than a chunk are one."""
+    if not 0 <= overlap < chunk:
+        raise ValueError(f"overlap {overlap} must be >= 0 and less than the chunk of {chunk} frames")
+    wanted = min(wanted, total)
+    if total < chunk:
+        chunk, overlap = total, 0
+    for start, first, end in chunk_spans(total, chunk, overlap) if wanted else ():
+        if first < wanted:
+            yield ChunkSpan(start, start + chunk, first, min(end, wanted))
+
+
 class OobleckVAE(nn.Module):
     """The autoencoder, or its decoder alone (half the weights); call `fuse_weight_norm_` after loading."""
 
@@ -248,20 +271,49 @@ class OobleckVAE(nn.Module):
         Returns:
             `[B, C, num_frames hop]`, float32 on the latents' device.
         """
-        if not 0 <= overlap < chunk:
-            raise ValueError(f"overlap {overlap} must be >= 0 and less than the chunk of {chunk} frames")
         rows, _, total = latents_BZT.shape
         wanted = total if num_frames is None else min(num_frames, total)
         hop = self.config.hop
         audio_BCN = latents_BZT.new_zeros(rows, self.config.audio_channels, wanted * hop)
-        if wanted == 0:
-            return audio_BCN
-        if total < chunk:
-            return self.decode(latents_BZT)[..., : wanted * hop]
-        for start, first, end in chunk_spans(total, chunk, overlap):
-            if first >= wanted:
-                break
-            end = min(end, wanted)
-            piece = self.decode(latents_BZT[..., start : start + chunk])
-            audio_BCN[..., first * hop : end * hop] = piece[..., (first - start) * hop : (end - start) * hop]
+        for span in needed_spans(total, wanted, chunk, overlap):
+            piece_BCN = self.decode(latents_BZT[..., span.start : span.stop])
+            audio_BCN[..., span.first * hop : span.end * hop] = self._kept(piece_BCN, span)
         return audio_BCN
+
+    def decode_pieces(
+        self,
+        latents: Sequence[Tensor],
+        num_frames: Sequence[int],
+        *,
+        chunk: int | None = CHUNK_FRAMES,
+        overlap: int = CHUNK_OVERLAP,
+        rows: int = 1,
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Several latents to waveform piece by piece, as `decode_chunked` would, with several chunks a pass.
+
+        No more than `rows` chunks are in memory at once, whoever they belong to.
+
+        Args:
+            latents: `[Z, T]` each, of any length.
+            num_frames: frames wanted of each.
+            chunk: as of `decode_chunked`; None decodes each whole.
+            rows: chunks decoded at once, >= 1.
+
+        Yields:
+            (number of the latents, first frame, `[C, n hop]` on their device), in order.
+        """
+        spans: list[tuple[int, ChunkSpan]] = []
+        for which, (latents_ZT, wanted) in enumerate(zip(latents, num_frames, strict=True)):
+            total = latents_ZT.shape[1]
+            size, shared = (max(total, 1), 0) if chunk is None else (chunk, overlap)
+            spans += [(which, span) for span in needed_spans(total, wanted, size, shared)]
+        for _, alike in itertools.groupby(spans, key=lambda item: item[1].stop - item[1].start):
+            while together := list(itertools.islice(alike, rows)):
+                chunks = [latents[which][:, span.start : span.stop] for which, span in together]
+                audio_BCN = self.decode(torch.stack(chunks))
+                for (which, span), piece_CN in zip(together, audio_BCN, strict=True):
+                    yield which, span.first, self._kept(piece_CN, span)
+
+    def _kept(self, piece: Tensor, span: ChunkSpan) -> Tensor:
+        first, end = ((frame - span.start) * self.config.hop for frame in (span.first, span.end))
+        return piece[..., first:end]

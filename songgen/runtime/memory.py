@@ -51,7 +51,8 @@ class Needs:
     Args:
         composer, renderer: weights of the language model and of the codec.
         slot: cache of one song in the batch.
-        render_work: working memory of rendering one song.
+        render_work: working memory of rendering that grows with the songs at once.
+        render_base: working memory of rendering that does not.
         compose_work: working memory of composing.
         slot_step: slots are allocated in multiples of this.
         layer: one layer of the language model, 0 if its layers cannot be streamed from CPU memory.
@@ -63,6 +64,7 @@ class Needs:
     renderer: int
     slot: int
     render_work: int
+    render_base: int = 0
     compose_work: int = 0
     slot_step: int = 1
     layer: int = 0
@@ -83,12 +85,16 @@ class Needs:
 
     def render(self, batch: int) -> int:
         """The second stage alone."""
-        return self.renderer + batch * self.render_work
+        return self.renderer + self.render_working(batch)
+
+    def render_working(self, batch: int) -> int:
+        """Working memory of the second stage."""
+        return self.render_base + batch * self.render_work
 
     def full(self, batch: int) -> int:
         """Everything loaded at once; the stages work in turn."""
         weights = self.composer + self.renderer
-        return weights + self.caches(batch) + max(self.compose_work, batch * self.render_work)
+        return weights + self.caches(batch) + max(self.compose_work, self.render_working(batch))
 
     def low(self, batch: int, streamed: int = 0) -> int:
         """The larger of the two stages alone."""
@@ -115,7 +121,7 @@ class Needs:
             f"caches {_gb(self.caches(batch))} for {songs}"
         )
         joint = "and" if residency == "full" else "then"
-        return f"{composing}, {joint} codec {_gb(self.renderer)}, its work {_gb(batch * self.render_work)}"
+        return f"{composing}, {joint} codec {_gb(self.renderer)}, its work {_gb(self.render_working(batch))}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from songgen.models import catalog
+from songgen.models.base import RunSettings
 
 NAMES = {
     "songgeneration_base": ("v1", 150, 10, 16, 2829577728),
@@ -162,20 +163,18 @@ def test_load_model_hands_folder_and_settings_on(
     tiny.ensure_tiny = lambda name: built_in  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "songgen.models.levo.loading", model)
     monkeypatch.setitem(sys.modules, "songgen.models.levo.tiny", tiny)
-    catalog.load_model(
-        given, device="cpu", dtype="fp32", memory="low", batch=3, attention="sdpa", kv_cache="int8",
-        threads=2,
-        gpu_memory=10, max_seconds=9.5, num_songs=4,
-    )  # fmt: skip
+    options = {
+        "device": "cpu", "dtype": "fp32", "codec_dtype": "bf16", "memory": "low", "batch": 3,
+        "attention": "sdpa", "kv_cache": "int8", "threads": 2, "gpu_memory": 10, "max_seconds": 9.5,
+        "num_songs": 4,
+    }  # fmt: skip
+    assert options.keys() == vars(RunSettings()).keys()
+    catalog.load_model(given, **options)
     folder, settings = calls[0]
     assert folder.samefile(mine if "mine" in given else built_in)
     announce = settings.pop("announce")
     assert callable(announce) and announce("the plan") is None
-    assert settings == {
-        "runtime_dir": None, "device": "cpu", "dtype": "fp32", "memory": "low", "batch": 3,
-        "attention": "sdpa", "kv_cache": "int8", "threads": 2, "gpu_memory": 10, "max_seconds": 9.5,
-        "num_songs": 4,
-    }  # fmt: skip
+    assert settings == {"runtime_dir": None, **options}
 
 
 def test_a_runtime_folder_for_a_built_in_model_is_said_to_do_nothing(

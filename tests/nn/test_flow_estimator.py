@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
-from songgen.nn.flow_estimator import EstimatorConfig, FlowEstimator, rotary_table
+from songgen.nn.flow_estimator import EstimatorConfig, FlowEstimator, attend, rotary_table
 
 SMALL = EstimatorConfig(width=24, inner_dim=40, num_heads=2, num_layers=2, num_positions=50)
 
@@ -72,6 +74,25 @@ def test_half_precision_weights_stay_close_to_float32(
     assert half.dtype == torch.float32
     assert half.isfinite().all()
     assert (half - exact).abs().max() < limit * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_products_alone_in_half_precision_are_closer(estimator: FlowEstimator, dtype: torch.dtype) -> None:
+    """Norms, tables, time and the last projection cost nothing in float32, and their rounding is heard."""
+    frames, time = torch.randn(2, 20, 24), torch.tensor([0.7])
+    exact = estimator(frames, time)
+    products = copy.deepcopy(estimator)
+    products.convert_products_(dtype)
+    error = (products(frames, time) - exact).square().mean()
+    assert 0 < error < 0.25 * (estimator.to(dtype)(frames, time) - exact).square().mean()
+
+
+def test_heads_filled_up_with_zeros_attend_alike() -> None:
+    """A GPU's fused kernels want a head width of a multiple of 8; the published one is 110."""
+    q, k, v = torch.randn(3, 2, 4, 30, 11)
+    filled = attend(q, k, v, multiple=8)
+    assert filled.shape == q.shape
+    torch.testing.assert_close(filled, attend(q, k, v, multiple=1), rtol=1e-5, atol=1e-6)
 
 
 def test_rotary_angles_depend_on_the_distance_only() -> None:

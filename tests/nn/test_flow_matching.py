@@ -86,7 +86,24 @@ def test_update_reads_the_first_600_frames_and_leaves_the_old_value_alone() -> N
 def test_statistics_of_a_trained_checkpoint_are_frozen() -> None:
     """From 100000 counts on, windows must not change them."""
     trained = stats(100_000)
-    assert trained.updated(torch.randn(1000, 2)) is trained
+    after = trained.updated(torch.randn(1000, 2))
+    for name in ("counts", "sum_x", "sum_x2"):
+        assert torch.equal(getattr(after, name), getattr(trained, name))
+
+
+def test_no_counts_at_all_stay_finite() -> None:
+    """Means over nothing must not reach the latents."""
+    latents = torch.randn(20, 2)
+    assert torch.equal(stats(0).normalise(latents), latents)
+
+
+def test_the_solver_never_waits_for_its_device() -> None:
+    """A tensor without data fails on whatever would read one back: `.item()`, `if tensor`, `.cpu()`."""
+    with torch.device("meta"):
+        noise, mask = torch.zeros(2, 30, 3), torch.ones(2, 30, 1, dtype=torch.bool)
+        statistics = LatentStats(torch.zeros(1), torch.zeros(3), torch.zeros(3)).updated(noise[0])
+        solved = solve_euler(lambda x, time: x * time, noise, noise, mask, steps=3)
+        assert statistics.denormalise(statistics.normalise(solved)).shape == noise.shape
 
 
 def test_normalising_is_undone() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from songgen.nn.oobleck import OobleckConfig, OobleckVAE, chunk_spans
+from songgen.nn.oobleck import OobleckConfig, OobleckVAE, chunk_spans, needed_spans
 from songgen.nn.weight_norm import fuse_weight_norm_
 
 PUBLISHED_STRIDES = OobleckConfig(channels=2, c_mults=(1, 1, 1, 1, 1), latent_dim=4)
@@ -215,3 +215,49 @@ def test_rows_are_independent(small: OobleckVAE) -> None:
     for row in range(3):
         alone = small.decode_chunked(latents[row : row + 1], chunk=8, overlap=2)
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-5, atol=1e-5)
+
+
+LENGTHS, WANTED = (50, 3, 0, 20, 24), (50, 3, 0, 11, 0)
+
+
+@pytest.mark.parametrize("chunk", [8, None])
+@pytest.mark.parametrize("rows", [1, 3, 99])
+def test_pieces_of_several_latents_are_those_of_each(chunk: int | None, rows: int) -> None:
+    """Chunks of different songs share a pass; each song's audio is what it is alone, whatever the others."""
+    vae = build(SMALL)
+    latents = [torch.randn(3, length) for length in LENGTHS]
+    passes: list[tuple[int, ...]] = []
+    audio = [torch.full((2, wanted * 8), torch.nan) for wanted in WANTED]
+    with vae.decoder.register_forward_pre_hook(lambda _, args: passes.append(tuple(args[0].shape))):
+        pieces = vae.decode_pieces(latents, WANTED, chunk=chunk, overlap=2, rows=rows)
+        for which, first, piece in pieces:
+            audio[which][:, first * 8 : first * 8 + piece.shape[1]] = piece
+    assert all(shape[0] <= rows and shape[2] <= (chunk or 50) for shape in passes)
+    assert sum(shape[0] for shape in passes) == (11 if chunk else 3)
+    for one, wanted, got in zip(latents, WANTED, audio, strict=True):
+        alone = (
+            vae.decode(one[None])[0, :, : wanted * 8]
+            if chunk is None and wanted
+            else vae.decode_chunked(one[None], chunk=chunk or 8, overlap=2, num_frames=wanted)[0]
+        )
+        torch.testing.assert_close(got, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_pieces_are_made_when_they_are_taken() -> None:
+    """Audio leaves piece by piece: no more than `rows` chunks are held at once."""
+    vae, passes = build(SMALL), 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+
+    with vae.decoder.register_forward_pre_hook(count):
+        pieces = vae.decode_pieces([torch.randn(3, 50)], [50], chunk=8, overlap=2, rows=2)
+        assert passes == 0
+        for made, _ in enumerate(pieces):
+            assert passes == made // 2 + 1
+
+
+def test_needed_spans_stop_where_nothing_more_is_wanted() -> None:
+    assert [span.end for span in needed_spans(50, 20, 8, 2)] == [7, 13, 19, 20]
+    assert list(needed_spans(50, 0, 8, 2)) == []

@@ -19,6 +19,7 @@ from songgen.models.levo.compose import ComposeOptions, Composer, task_of
 from songgen.models.levo.conditions import LevoConditions, prompt_rows
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.lelm import LeLM
+from songgen.models.levo.render import VAE_ROWS, WINDOWS
 from songgen.models.levo.traffic import traffic_of
 from songgen.models.levo.windows import Stream, decode_streams, seeded_noise
 from songgen.requests import SongRequest
@@ -111,9 +112,10 @@ class BenchModel:
         return {"seconds": took, "rtf": took / audio, "peak_memory": peak_memory(self.device)}
 
     def _decode(self, parts: CodecParts, batch: int, num_frames: int) -> None:
-        config = parts.codec.config
-        for _ in decode_streams(parts.codec, parts.vae, self._streams(parts, batch, num_frames), batch=batch):
-            assert config.num_tracks
+        together, rows = min(batch, WINDOWS[self.device.type]), VAE_ROWS[self.device.type]
+        streams = self._streams(parts, batch, num_frames)
+        for _, samples_CN in decode_streams(parts.codec, parts.vae, streams, batch=together, rows=rows):
+            assert samples_CN.shape[1]
 
     def _streams(self, parts: CodecParts, batch: int, num_frames: int) -> Iterator[Stream]:
         config = parts.codec.config

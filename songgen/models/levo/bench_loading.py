@@ -6,12 +6,19 @@ from collections.abc import Mapping
 
 import torch
 
+from songgen.models.base import RunSettings
 from songgen.models.levo.bench import BenchModel
 from songgen.models.levo.checkpoint import CodecParts
+from songgen.models.levo.codec import choose_codec_dtype
 from songgen.models.levo.model import LevoModel, Loaded
 from songgen.models.levo.random_model import num_parameters, published_config, random_codec, random_lelm
 from songgen.nn.attention import choose_attention
-from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
+from songgen.runtime.device import (
+    choose_device,
+    choose_dtype,
+    choose_threads,
+    compute_float32_exactly,
+)
 from songgen.runtime.measure import copy_bandwidth
 from songgen.runtime.memory import GB, USABLE, free_bytes
 
@@ -29,24 +36,16 @@ def bench_checkpoint(model: LevoModel) -> BenchModel:
     )
 
 
-def bench_random(
-    sizes: Mapping[str, float],
-    max_seconds: float,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    attention: str = "auto",
-    kv_cache: str = "auto",
-    threads: int | str = "auto",
-) -> BenchModel:
+def bench_random(sizes: Mapping[str, float], max_seconds: float, settings: RunSettings) -> BenchModel:
     """Random weights at the catalogue's sizes, made where they run.
 
     Raises:
         ValueError: a setting, or weights that do not fit into memory.
     """
-    where = choose_device(device)
-    precision = choose_dtype(dtype, where)
-    backend = choose_attention(attention, where, precision, is_int8=kv_cache == "int8")
+    where = choose_device(settings.device)
+    precision, kv_cache = choose_dtype(settings.dtype, where), settings.kv_cache
+    codec_precision = choose_codec_dtype(settings.codec_dtype, where)
+    backend = choose_attention(settings.attention, where, precision, is_int8=kv_cache == "int8")
     compute_float32_exactly()
     count = num_parameters(sizes, max_seconds)
     needed, free = count * precision.itemsize, free_bytes(where)
@@ -55,8 +54,8 @@ def bench_random(
             f"not enough memory: {needed / GB:.1f} GB for the language model alone, {free / GB:.1f} GB free; "
             "dtype=bf16 halves the weights of fp32"
         )
-    torch.set_num_threads(choose_threads(threads, count))
+    torch.set_num_threads(choose_threads(settings.threads, count))
     tracks = 2 if published_config(sizes, max_seconds).num_codebooks > 1 else 1
-    codec: Loaded[CodecParts] = Loaded(lambda: random_codec(tracks, where))
+    codec: Loaded[CodecParts] = Loaded(lambda: random_codec(tracks, dtype=codec_precision, device=where))
     lelm = random_lelm(sizes, max_seconds, dtype=precision, device=where)
     return BenchModel(lelm, codec.get, where, backend, kv_cache, copy_bandwidth(where))

@@ -214,12 +214,14 @@ def load_codec(
     vae_config: OobleckConfig,
     *,
     num_heads: int | None,
+    dtype: torch.dtype = torch.float32,
     device: torch.device,
 ) -> CodecParts:
     """Load codec and VAE in float32, weight norms fused.
 
     Args:
         num_heads: attention heads of the estimator, None for the published model's.
+        dtype: of the estimator's matrix products; all else stays float32.
 
     Raises:
         ValueError: the files do not fit each other or the modules.
@@ -239,6 +241,7 @@ def load_codec(
     load_strictly(vae, read_tensors(vae_file), source=vae_file, dtype=torch.float32, device=device)
     for module in (codec, vae):
         fuse_weight_norm_(module)
+    codec.estimator.convert_products_(dtype)
     return CodecParts(codec, vae)
 
 

@@ -19,6 +19,7 @@ from songgen.nn.flow_estimator import EstimatorConfig, FlowEstimator
 from songgen.nn.flow_matching import LatentStats, Velocity, guide, solve_euler
 from songgen.nn.rvq import ResidualVQ
 from songgen.request_keys import Stem
+from songgen.runtime.device import DTYPES
 
 TRACK_QUANTIZERS = ("rvq_bestrq_emb", "rvq_bestrq_bgm_emb")
 """Published names of the quantisers, in the order of the tracks: vocal (the mix, if it is alone), bgm."""
@@ -27,6 +28,9 @@ FILL_VOCAL = 3142
 FILL_BGM = 9670
 """Bgm code of every frame when only the vocals are wanted (a literal of the published system)."""
 
+CODEC_DTYPES = {"cuda": torch.float16}
+"""What `codec_dtype=auto` means by device; float32 elsewhere. Chosen by `tools/measure_precision.py`."""
+
 MASK_CONTEXT, MASK_SOLVED = 1, 2
 """Rows of `mask_emb`: a frame whose latents are given, a frame to be solved for. Row 0 is never used."""
 SOLVER_STEPS = 10
@@ -34,6 +38,19 @@ GUIDANCE = 1.5
 PUBLISHED_HEADS = {2200: 20, 1200: 30}
 """Attention heads by width: the one size that tensor shapes do not tell."""
 ESTIMATOR = "cfm_wrapper.estimator."
+
+
+def choose_codec_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of the flow network's matrix products called `auto`, `fp16`, `bf16` or `fp32`.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name == "auto":
+        return CODEC_DTYPES.get(device.type, torch.float32)
+    if name not in DTYPES:
+        raise ValueError(f"codec_dtype is {name!r}; it must be one of auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
 
 
 def track_codes(tokens_KT: Tensor, stem: Stem) -> Tensor:
@@ -216,8 +233,8 @@ class FlowWindow:
 class LevoCodec(nn.Module):
     """The codec's decode half, under published names.
 
-    Float32, but `codec.estimator` may be converted to another dtype by itself: samples, noise, statistics and
-    rotary angles stay float32. Call `fuse_weight_norm_` after loading.
+    Float32, but for the products of `codec.estimator`, which may be converted to another dtype (see
+    `choose_codec_dtype`). Call `fuse_weight_norm_` after loading.
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -255,7 +272,8 @@ class LevoCodec(nn.Module):
         """The field of a batch of windows; without guidance (<= 1) only the conditional rows are computed.
 
         A frame of the network's input is [mask embedding | context | features | sample]; null rows, which
-        come first, have features 0. All but the sample is laid out once.
+        come first, have features 0. All but the sample is laid out once, in a buffer that every call writes
+        its sample into: a call has the same shapes and addresses each time, and never waits for the device.
         """
         num_latent, is_guided = self.config.latent_dim, guidance > 1
         mask_BW = torch.where(is_context_BW1[..., 0], MASK_CONTEXT, MASK_SOLVED)
@@ -268,9 +286,8 @@ class LevoCodec(nn.Module):
         rope = self.estimator.rotary_table(frames.shape[1])
 
         def field(x_BWZ: Tensor, time: Tensor) -> Tensor:
-            x = torch.cat([x_BWZ, x_BWZ]) if is_guided else x_BWZ
-            inputs = torch.cat([frames[..., :-num_latent], x], dim=-1)
-            output: Tensor = self.estimator(inputs, time, rope=rope, num_outputs=num_latent)
+            frames[..., -num_latent:].unflatten(0, (-1, len(x_BWZ))).copy_(x_BWZ)
+            output: Tensor = self.estimator(frames, time, rope=rope, num_outputs=num_latent)
             if not is_guided:
                 return output
             null, conditional = output.chunk(2)

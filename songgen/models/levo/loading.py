@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from songgen.models.base import RunSettings
 from songgen.models.levo.checkpoint import (
     DESCRIPTION_TABLE,
+    CodecParts,
     LanguageModelFiles,
     build_lelm,
     codec_numel,
     load_audio_tokenizer,
     load_codec,
 )
+from songgen.models.levo.codec import choose_codec_dtype
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.config import LevoConfig, language_model_folder, read_config
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
@@ -31,8 +36,13 @@ from songgen.models.separation import SEPARATOR_CONFIG, SEPARATOR_WEIGHTS, Separ
 from songgen.nn.attention import choose_attention
 from songgen.nn.kv_cache import bytes_per_position
 from songgen.nn.oobleck import OobleckConfig
-from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
-from songgen.runtime.memory import MemoryPlan, Needs, free_to_plan, plan_memory, slot_step
+from songgen.runtime.device import (
+    choose_device,
+    choose_dtype,
+    choose_threads,
+    compute_float32_exactly,
+)
+from songgen.runtime.memory import MemoryPlan, Needs, free_to_plan, plan_memory
 
 logger = logging.getLogger(__name__)
 
@@ -73,47 +83,38 @@ def load(
     folder: Path,
     *,
     runtime_dir: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    memory: str = "auto",
-    batch: int | None = None,
-    attention: str = "auto",
-    kv_cache: str = "auto",
-    threads: int | str = "auto",
-    gpu_memory: int | None = None,
-    max_seconds: float | None = None,
-    num_songs: int | None = None,
     announce: Callable[[str], None] = lambda summary: None,
+    **options: Any,
 ) -> LevoModel:
-    """Load a checkpoint's folder; the arguments are those of `songgen.models.catalog.load_model`.
+    """Load a checkpoint's folder. Files are found, memory is planned and the plan is announced before any
+    weights are read.
 
-    Files are found, memory is planned and the plan is announced before any weights are read.
+    Args:
+        runtime_dir, announce, options: as of `songgen.models.catalog.load_model`.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a setting, or a file that does not fit.
     """
-    if kv_cache not in KV_CACHES:
-        raise ValueError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(KV_CACHES)}")
-    where = choose_device(device)
-    precision = choose_dtype(dtype, where)
-    attention = choose_attention(attention, where, precision, is_int8=kv_cache == "int8")
+    settings = RunSettings(**options)
+    if settings.kv_cache not in KV_CACHES:
+        raise ValueError(f"kv_cache is {settings.kv_cache!r}; it must be one of {', '.join(KV_CACHES)}")
+    where = choose_device(settings.device)
+    precision = choose_dtype(settings.dtype, where)
+    codec_precision = choose_codec_dtype(settings.codec_dtype, where)
+    is_int8 = settings.kv_cache == "int8"
+    attention = choose_attention(settings.attention, where, precision, is_int8=is_int8)
     compute_float32_exactly()
     files = LevoFiles(find_checkpoint(folder), runtime_dir)
     config = read_config(files.checkpoint.config, search=files.places)
     shapes = _language_model_shapes(files.language_model(config))
     text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[DESCRIPTION_TABLE][0])
-    num_parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
-    torch.set_num_threads(choose_threads(threads, num_parameters))
-    largest = LARGEST_BATCH[where.type]
-    plan = plan_memory(
-        _needs(config, files, shapes, max_seconds, dtype=precision, device=where, kv_cache=kv_cache),
-        mode=memory,
-        batch=batch,
-        free=free_to_plan(where, gpu_memory),
-        largest_batch=min(largest, num_songs or largest),
+    torch.set_num_threads(choose_threads(settings.threads, sum(map(math.prod, shapes.values()))))
+    needs = _needs(
+        config, files, shapes, settings.max_seconds, dtype=precision, device=where, is_int8=is_int8
     )
-    parts = _parts(config, files, plan, dtype=precision, device=where)
+    plan = _plan(needs, settings, where)
+    parts = _parts(config, files, plan, dtype=precision, codec_dtype=codec_precision, device=where)
     model = LevoModel(
         files.checkpoint.folder.name,
         config,
@@ -122,16 +123,28 @@ def load(
         parts,
         device=where,
         dtype=precision,
+        codec_dtype=codec_precision,
         identity=_identity(config, files),
         attention=attention,
-        kv_cache=kv_cache,
-        max_seconds=max_seconds,
+        kv_cache=settings.kv_cache,
+        max_seconds=settings.max_seconds,
     )
     _announce(model, announce)
     parts.lelm.get()
     if plan.residency == "full":
         parts.codec.get()
     return model
+
+
+def _plan(needs: Needs, settings: RunSettings, device: torch.device) -> MemoryPlan:
+    largest = LARGEST_BATCH[device.type]
+    return plan_memory(
+        needs,
+        mode=settings.memory,
+        batch=settings.batch,
+        free=free_to_plan(device, settings.gpu_memory),
+        largest_batch=min(largest, settings.num_songs or largest),
+    )
 
 
 def _language_model_shapes(files: LanguageModelFiles) -> Shapes:
@@ -155,7 +168,13 @@ def _announce(model: LevoModel, announce: Callable[[str], None]) -> None:
 
 
 def _parts(
-    config: LevoConfig, files: LevoFiles, plan: MemoryPlan, *, dtype: torch.dtype, device: torch.device
+    config: LevoConfig,
+    files: LevoFiles,
+    plan: MemoryPlan,
+    *,
+    dtype: torch.dtype,
+    codec_dtype: torch.dtype,
+    device: torch.device,
 ) -> Parts:
     """The parts of a model, each loaded when first used. Files of prompts are looked for only then."""
     language_model, names = files.language_model(config), config.files
@@ -165,6 +184,10 @@ def _parts(
         vae_config = OobleckConfig.from_json_dict(json.loads(vae_json.read_text("utf-8")))
     except ValueError as error:
         raise ValueError(f"{vae_json}: {error}") from None
+
+    def make_codec() -> CodecParts:
+        heads = config.estimator_heads
+        return load_codec(codec_file, vae_file, vae_config, num_heads=heads, dtype=codec_dtype, device=device)
 
     def mixed_name() -> str:
         if names.mixed_codec is None:
@@ -197,11 +220,7 @@ def _parts(
                 resident_layers=plan.resident_layers,
             )
         ),
-        codec=Loaded(
-            lambda: load_codec(
-                codec_file, vae_file, vae_config, num_heads=config.estimator_heads, device=device
-            )
-        ),
+        codec=Loaded(make_codec),
         separator=separator,
         prompt_networks=Loaded(make_prompt_networks),
         prompt_library=Loaded(lambda: load_library(files.find(PROMPT_LIBRARY))),
@@ -218,7 +237,7 @@ def _needs(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    kv_cache: str,
+    is_int8: bool,
 ) -> Needs:
     """Bytes of each part on a device, for songs of at most `max_seconds`."""
     codec_file, vae_file = files.find(config.files.codec), files.find(config.files.vae_model)
@@ -228,11 +247,8 @@ def _needs(
         codec_numel=codec_numel(codec_file, vae_file, config.estimator_heads),
         max_frames=config.num_frames(max_seconds),
         item=dtype.itemsize,
-        position_bytes=bytes_per_position(
-            config.num_heads, config.llama().head_dim, dtype, is_int8=kv_cache == "int8"
-        ),
-        on_cpu=device.type == "cpu",
-        slot_step=slot_step(device),
+        position_bytes=bytes_per_position(config.num_heads, config.llama().head_dim, dtype, is_int8=is_int8),
+        device=device,
     )
 
 

@@ -20,7 +20,7 @@ from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.prompt import Prompt, codec_prompt
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.prompt_library import PromptLibrary
-from songgen.models.levo.render import decoded_stems, render
+from songgen.models.levo.render import VAE_ROWS, WINDOWS, decoded_stems, render
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
 from songgen.models.parts import Loaded
 from songgen.models.separation import Separator
@@ -58,7 +58,9 @@ class LevoModel:
         name: the checkpoint's folder.
         config: as read from config.yaml.
         text: tokenizers and text rules.
-        plan: what stays loaded, and how many songs are made at once.
+        plan: what stays loaded, and how many songs are composed at once.
+        codec_dtype: of the flow network's products, for the summary; the parts bring it.
+        windows: stems whose windows are drawn together; None for what suits the device.
         identity: digest of the checkpoint's files.
         max_seconds: longest song that memory was planned for; None for the checkpoint's limit.
         attention, kv_cache: as in `ComposeOptions`.
@@ -77,6 +79,8 @@ class LevoModel:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        codec_dtype: torch.dtype = torch.float32,
+        windows: int | None = None,
         identity: str,
         attention: str = "auto",
         kv_cache: str = "auto",
@@ -89,7 +93,8 @@ class LevoModel:
         self.max_frames = config.num_frames(self.max_seconds)
         self.config, self.text, self.plan, self.parts = config, text, plan, parts
         self.device, self.memory = str(device), plan.residency
-        self._device, self._dtype = device, dtype
+        self._device, self._dtypes = device, (dtype, codec_dtype)
+        self._windows = WINDOWS[device.type] if windows is None else windows
         self._attention = choose_attention(attention, device, dtype, is_int8=kv_cache == "int8")
         self._kv_cache = kv_cache
         self._composer: Composer | None = None
@@ -120,10 +125,11 @@ class LevoModel:
     @property
     def summary(self) -> str:
         """One line on how this model runs."""
-        dtype = str(self._dtype).removeprefix("torch.")
+        dtype, codec_dtype = (str(dtype).removeprefix("torch.") for dtype in self._dtypes)
+        precision = dtype if dtype == codec_dtype else f"{dtype}, codec {codec_dtype}"
         cache = ", 8-bit cache" if self._kv_cache == "int8" else ""
         return (
-            f"{self.name} ({self.text.version}) on {self.device}, {dtype}, "
+            f"{self.name} ({self.text.version}) on {self.device}, {precision}, "
             f"attention={self._attention}{cache}; {self.plan.sentence()}"
         )
 
@@ -205,7 +211,8 @@ class LevoModel:
             codec,
             vae,
             itertools.chain([first], drafts),
-            batch=self.plan.batch,
+            windows=self._windows,
+            rows=VAE_ROWS[self._device.type],
             prompt_of=self._codec_prompt,
             report=report,
         )

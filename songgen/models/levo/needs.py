@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
+
 from songgen.models.levo.checkpoint import TEXT_TABLES, layer_position, unused_lm_shapes
 from songgen.models.levo.config import LevoConfig
-from songgen.runtime.memory import Needs
+from songgen.models.levo.render import SONG_AUDIO, VAE_ROWS, WINDOWS, render_work
+from songgen.runtime.memory import Needs, slot_step
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-RENDER_WORK = 1_500_000_000
-"""Bytes of working memory for rendering one song at published size: 0.75 GB for a VAE chunk, 0.17 GB for
-the flow windows of each of three stems (`tools/measure_memory.py`), and the audio."""
 
 PUBLISHED_WIDTH = 1024
 """Narrower language models come with a codec that is small too."""
@@ -29,8 +28,7 @@ def needs_of(
     max_frames: int,
     item: int,
     position_bytes: int,
-    on_cpu: bool = False,
-    slot_step: int = 1,
+    device: torch.device,
 ) -> Needs:
     """Bytes of each part.
 
@@ -40,9 +38,10 @@ def needs_of(
         max_frames: T of the longest song of the run.
         item: bytes of a number of the language model.
         position_bytes: of one position of one row in one layer's cache.
-        on_cpu: whether the device is the CPU, which also holds what is kept off a GPU.
+        device: where it runs; the CPU also holds what is kept off a GPU.
     """
-    unused = unused_lm_shapes(config)
+    unused, on_cpu = unused_lm_shapes(config), device.type == "cpu"
+    smaller = 1 if config.width >= PUBLISHED_WIDTH else 10
     kept = {name: math.prod(shape) for name, shape in language_model.items() if name not in unused}
     on_device = sum(size for name, size in kept.items() if on_cpu or name not in TEXT_TABLES)
     layer = sum(size for name, size in kept.items() if layer_position(name, config) == 0)
@@ -50,9 +49,10 @@ def needs_of(
         composer=on_device * item,
         renderer=codec_numel * FLOAT32,
         slot=slot_bytes(config, config.capacity_for(max_frames), position_bytes),
-        render_work=RENDER_WORK if config.width >= PUBLISHED_WIDTH else RENDER_WORK // 10,
+        render_work=0 if device.type == "cuda" else SONG_AUDIO // smaller,
+        render_base=render_work(WINDOWS[device.type], VAE_ROWS[device.type]) // smaller,
         compose_work=prefill_bytes(config, item),
-        slot_step=slot_step,
+        slot_step=slot_step(device),
         layer=0 if on_cpu else layer * item,
         num_layers=config.num_layers + config.num_layers_sub,
         seconds=max_frames / config.frame_rate,

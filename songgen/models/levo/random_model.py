@@ -79,8 +79,12 @@ def random_lelm(
     return lelm
 
 
-def random_codec(num_tracks: int, device: torch.device) -> CodecParts:
-    """Codec and VAE of published size: dual-track, or of the mixture for models of one codebook."""
+def random_codec(num_tracks: int, *, dtype: torch.dtype, device: torch.device) -> CodecParts:
+    """Codec and VAE of published size: dual-track, or of the mixture for models of one codebook.
+
+    Args:
+        dtype: of the flow network's matrix products.
+    """
     config = CodecConfig() if num_tracks > 1 else MIXED_CODEC
     codec, vae = (
         build(lambda: LevoCodec(config)),
@@ -89,6 +93,7 @@ def random_codec(num_tracks: int, device: torch.device) -> CodecParts:
     for module in (codec, vae):
         fill_(module, device)
         fuse_weight_norm_(module)
+    codec.estimator.convert_products_(dtype)
     return CodecParts(codec, vae)
 
 

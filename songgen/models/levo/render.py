@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,6 +17,22 @@ from songgen.requests import SongRequest
 
 PromptSource = Callable[[Draft, Stem], CodecPrompt | None]
 
+WINDOWS = {"cpu": 1, "mps": 1, "cuda": 6}
+"""Stems whose windows are drawn together, at most, by device: one on the CPU, where more are no faster."""
+VAE_ROWS = {"cpu": 1, "mps": 1, "cuda": 2}
+"""VAE chunks decoded together, at most, by device."""
+FLOW_WINDOW_WORK = 200_000_000
+"""Bytes of working memory of the flow network of published size for each stem drawn with others."""
+VAE_CHUNK_WORK = 750_000_000
+"""Bytes of working memory of the VAE of published size for each chunk (`tools/measure_memory.py`)."""
+SONG_AUDIO = 320_000_000
+"""Bytes of the longest song with its stems, in the CPU's memory."""
+
+
+def render_work(windows: int, rows: int) -> int:
+    """Bytes that rendering at published size works in, for any number of songs of any length."""
+    return windows * FLOW_WINDOW_WORK + rows * VAE_CHUNK_WORK
+
 
 def decoded_stems(request: SongRequest) -> tuple[Stem, ...]:
     """The stems that are decoded for a request; those of a separator come from the mix."""
@@ -31,46 +46,73 @@ def stream_of(draft: Draft, stem: Stem, codec: LevoCodec, prompt: CodecPrompt | 
     return Stream(codes_KT=track_codes(draft.tokens, stem), noise=noise, prompt=prompt)
 
 
+class _Rendering:
+    """A song on its way: its stems in order, the audio of those that are done, how far the windows are."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.stems = decoded_stems(draft.job.request)
+        self.audio: dict[Stem, Audio] = {}
+        self.seconds = self.fraction = 0.0
+
+    def count(self, window: WindowDone) -> float:
+        """Count a window; returns the part of the song that is done, 0 ... 1."""
+        self.seconds += window.seconds
+        self.fraction += 1 / (window.num_windows * len(self.stems))
+        return min(self.fraction, 1.0)
+
+    def song(self) -> Song | None:
+        """The song, once all its stems are done."""
+        if self.audio.keys() != set(self.stems):
+            return None
+        return Song(self.draft, {str(stem): self.audio[stem] for stem in self.stems}, self.seconds)
+
+
 def render(
     codec: LevoCodec,
     vae: OobleckVAE,
     drafts: Iterator[Draft],
     *,
-    batch: int,
+    windows: int,
+    rows: int = 1,
     prompt_of: PromptSource = lambda draft, stem: None,
     report: Report = ignore_progress,
 ) -> Iterator[Song]:
-    """Decode drafts, `batch` songs with all their stems at once.
+    """Decode drafts, stems of any songs together; a song is yielded as soon as all its stems are done.
+
+    A draft may still have to be composed when it is asked for, and nobody can tell. So one is asked for only
+    when fewer than `windows` stems are being decoded, all stems of the drafts before it have been started,
+    and no finished song waits to be taken: the first song needs as many drafts as fill `windows`, not more.
+
+    Args:
+        windows: stems whose windows are drawn together, at most, >= 1. With 1, a stem's bits do not depend on
+            its neighbours on any device.
+        rows: VAE chunks decoded together, at most, >= 1.
 
     Raises:
-        ValueError: a draft without frames, or with tokens that the codec does not have.
+        ValueError: a draft without frames, with tokens that the codec does not have, or one for which it
+            computes no finite numbers.
     """
-    while group := list(itertools.islice(drafts, batch)):
-        yield from _render_group(codec, vae, group, prompt_of, report)
+    started: dict[int, tuple[_Rendering, Stem]] = {}
+    numbers = itertools.count()
 
-
-def _render_group(
-    codec: LevoCodec, vae: OobleckVAE, group: list[Draft], prompt_of: PromptSource, report: Report
-) -> Iterator[Song]:
-    started = time.perf_counter()
-    parts: list[tuple[Draft, Stem]] = []
-    for draft in group:
-        if draft.tokens.shape[-1] == 0:
-            raise ValueError("the model ended the song before its first frame; try another seed")
-        parts += [(draft, stem) for stem in decoded_stems(draft.job.request)]
-    done = dict.fromkeys((draft.job.name for draft in group), 0.0)
+    def streams() -> Iterator[Stream]:
+        for draft in drafts:
+            if draft.tokens.shape[-1] == 0:
+                raise ValueError("the model ended the song before its first frame; try another seed")
+            rendering = _Rendering(draft)
+            for stem in rendering.stems:
+                started[next(numbers)] = rendering, stem
+                yield stream_of(draft, stem, codec, prompt_of(draft, stem))
 
     def on_window(window: WindowDone) -> None:
-        name = parts[window.stream][0].job.name
-        num_stems = sum(draft.job.name == name for draft, _ in parts)
-        done[name] += 1 / (window.num_windows * num_stems)
-        report("render", name, min(done[name], 1.0))
+        rendering, _ = started[window.stream]
+        report("render", rendering.draft.job.name, rendering.count(window))
 
-    streams = [stream_of(draft, stem, codec, prompt_of(draft, stem)) for draft, stem in parts]
-    audio: dict[int, Audio] = {}
-    for index, samples_CN in decode_streams(codec, vae, streams, batch=len(streams), on_window=on_window):
-        audio[index] = Audio(np.asarray(samples_CN.numpy(), dtype=np.float32), vae.config.sample_rate)
-    seconds = (time.perf_counter() - started) / len(group)
-    for draft in group:
-        stems = {str(stem): audio[index] for index, (of, stem) in enumerate(parts) if of is draft}
-        yield Song(draft=draft, stems=stems, seconds=seconds)
+    decoding = decode_streams(codec, vae, streams(), batch=windows, rows=rows, on_window=on_window)
+    for number, samples_CN in decoding:
+        rendering, stem = started.pop(number)
+        samples = np.asarray(samples_CN.numpy(), dtype=np.float32)
+        rendering.audio[stem] = Audio(samples, vae.config.sample_rate)
+        if (song := rendering.song()) is not None:
+            yield song

@@ -1,14 +1,16 @@
 """From codes to audio: the windows of LeVo's codec, for several songs and stems at once.
 
 A stream is one stem of one song. Its windows of 40 s follow each other, each given the last 10 s of the one
-before; windows of different streams are drawn together. Each window's latents are decoded by the VAE and
-cross-faded onto what is there. A stream's audio depends on its own codes, prompt and noise only.
+before; windows of different streams are drawn together, and a stream that ends makes room for the next at
+once. The VAE decodes the windows chunk by chunk, some chunks at once, and each piece of audio leaves the
+device as it is made, cross-faded onto what is there. So what the device holds depends on the streams and
+chunks at once, not on the length of songs. A stream's audio depends on its own codes, prompt and noise only.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,12 +65,19 @@ class Stream:
 
 @dataclass(frozen=True)
 class WindowDone:
-    """Told to `on_window`: stream and window, the number of windows, the latents decoded, `[Z, frames]`."""
+    """Told to `on_window` after each window.
+
+    Args:
+        stream, window, num_windows: which stream, which of how many windows.
+        latents_ZT: the latents decoded, `[Z, frames]`.
+        seconds: the stream's share of the wall time of all windows that were drawn with this one.
+    """
 
     stream: int
     window: int
     num_windows: int
     latents_ZT: Tensor
+    seconds: float
 
 
 def seeded_noise(seed: int, label: str, latent_dim: int) -> NoiseSource:
@@ -97,17 +106,18 @@ def num_samples(num_frames: int, sample_rate: int) -> int:
     return int((num_frames / 100) * 4 * sample_rate)
 
 
-def cross_fade(tail_CN: Tensor, head_CN: Tensor, length: int) -> Tensor:
+def cross_fade(tail_CN: Tensor, head_CN: Tensor, length: int, first: int = 0) -> Tensor:
     """Fade linearly from `tail_CN` to `head_CN`, in float64, rounded to float32.
 
-    `length` is that of the whole fade; the tensors may be its beginning only.
+    `length` is that of the whole fade; the tensors may be a piece of it, from sample `first` on.
     """
-    ratio = torch.linspace(0, 1, length, dtype=torch.float64, device=tail_CN.device)[: tail_CN.shape[-1]]
+    ratio = torch.linspace(0, 1, length, dtype=torch.float64, device=tail_CN.device)
+    ratio = ratio[first : first + tail_CN.shape[-1]]
     return (tail_CN * (1 - ratio) + head_CN * ratio).float()
 
 
 class WindowedAudio:
-    """The audio `[C, N]` of a stream (float32, on the CPU), written window by window."""
+    """The audio `[C, N]` of a stream (float32, on the CPU), written piece by piece."""
 
     def __init__(self, num_channels: int, num_samples: int, hop: int) -> None:
         self.samples_CN = torch.zeros(num_channels, num_samples)
@@ -117,14 +127,20 @@ class WindowedAudio:
         """Frames that are still wanted from frame `start` on."""
         return max(0, -(-self.samples_CN.shape[1] // self.hop) - start)
 
-    def paste_(self, piece_CN: Tensor, start: int) -> None:
-        """Write a window's audio at frame `start`; all but the first are faded in over `OVERLAP_FRAMES`."""
-        first = start * self.hop
+    def paste_(self, piece_CN: Tensor, start: int, offset: int = 0) -> None:
+        """Write a piece of a window's audio; windows but the first are faded in over `OVERLAP_FRAMES`.
+
+        Args:
+            start: the window's first frame.
+            offset: the piece's first frame within the window.
+        """
+        first = (start + offset) * self.hop
         room_CN = self.samples_CN[:, first : first + piece_CN.shape[1]]
         piece_CN = piece_CN[:, : room_CN.shape[1]].to(room_CN.device, torch.float32)
-        length = OVERLAP_FRAMES * self.hop if start else 0
-        room_CN[:, :length] = cross_fade(room_CN[:, :length], piece_CN[:, :length], length)
-        room_CN[:, length:] = piece_CN[:, length:]
+        length, done = OVERLAP_FRAMES * self.hop, offset * self.hop
+        faded = max(0, length - done) if start else 0
+        room_CN[:, :faded] = cross_fade(room_CN[:, :faded], piece_CN[:, :faded], length, done)
+        room_CN[:, faded:] = piece_CN[:, faded:]
 
 
 class _Decoding:
@@ -139,10 +155,11 @@ class _Decoding:
         codes_KT = stream.codes_KT.cpu()
         length = num_samples(codes_KT.shape[1], vae.config.sample_rate)
         self.audio = WindowedAudio(vae.config.audio_channels, length, vae.config.hop)
-        self.context_ZT = torch.zeros(config.latent_dim, 0)
+        self.device = codec.mask_emb.weight.device
+        self.context_ZT = torch.zeros(config.latent_dim, 0, device=self.device)
         if prompt is not None:
             codes_KT = torch.cat([prompt.codes_KT.cpu(), codes_KT], dim=1)
-            self.context_ZT = prompt.latents_ZT
+            self.context_ZT = prompt.latents_ZT.to(self.device)
         self._check(codes_KT, config)
         self.skipped = self.context_ZT.shape[1]
         self.num_windows = num_windows(codes_KT.shape[1]) if length else 0
@@ -163,37 +180,40 @@ class _Decoding:
                 f"stream {self.index}: prompt of {self.context_ZT.shape[1]} frames; at most {OVERLAP_FRAMES}"
             )
 
+    @property
+    def start(self) -> int:
+        """The first frame of audio that the next window makes."""
+        return max(0, self.window * HOP_FRAMES - self.skipped)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all windows are decoded."""
+        return self.window == self.num_windows
+
     def next_window(self) -> FlowWindow:
         """What the next window's latents are drawn from."""
         noise_WZ = self.stream.noise(self.window)
         filler = self.stream.filler
-        context_WZ = torch.zeros_like(noise_WZ) if filler is None else filler(self.window).clone()
+        filled_WZ = torch.zeros_like(noise_WZ) if filler is None else filler(self.window)
+        context_WZ = filled_WZ.to(self.device, copy=True)
         num_context = self.context_ZT.shape[1]
         context_WZ[:num_context] = self.context_ZT.T
         start = self.window * HOP_FRAMES
         codes_KW = self.codes_KM[:, start : start + WINDOW_FRAMES]
         return FlowWindow(codes_KW, noise_WZ, context_WZ, num_context, self.stats)
 
-    def finish_window(
-        self, latents_WZ: Tensor, stats: LatentStats, vae: OobleckVAE, chunk: int | None
-    ) -> WindowDone:
-        """Decode the window's latents onto the audio and go to the next."""
+    def heard(self, latents_WZ: Tensor) -> Tensor:
+        """The part `[Z, frames]` of the next window's latents that is decoded: not the prompt's."""
+        return latents_WZ[0 if self.window else self.skipped :].T
+
+    def finish_window(self, latents_WZ: Tensor, stats: LatentStats) -> None:
+        """Go to the next window, whose audio is pasted."""
         self.stats = stats
-        self.context_ZT = latents_WZ[-OVERLAP_FRAMES:].T.cpu()
-        start = max(0, self.window * HOP_FRAMES - self.skipped)
-        latents_ZT = latents_WZ[0 if self.window else self.skipped :].T
-        audio_BCN = vae.decode_chunked(
-            latents_ZT[None],
-            chunk=latents_ZT.shape[1] if chunk is None else chunk,
-            overlap=0 if chunk is None else CHUNK_OVERLAP,
-            num_frames=self.audio.frames_from(start),
-        )
-        self.audio.paste_(audio_BCN[0], start)
+        self.context_ZT = latents_WZ[-OVERLAP_FRAMES:].T.clone()
         self.window += 1
-        return WindowDone(self.index, self.window - 1, self.num_windows, latents_ZT)
 
 
-def _check_fit(codec: LevoCodec, vae: OobleckVAE, batch: int) -> None:
+def _check_fit(codec: LevoCodec, vae: OobleckVAE, batch: int, rows: int) -> None:
     if codec.config.latent_dim != vae.config.latent_dim:
         raise ValueError(
             f"codec with {codec.config.latent_dim} latent channels, VAE with {vae.config.latent_dim}"
@@ -202,6 +222,17 @@ def _check_fit(codec: LevoCodec, vae: OobleckVAE, batch: int) -> None:
         raise ValueError(f"codec with {codec.config.num_positions} positions; a window has {WINDOW_FRAMES}")
     if batch < 1:
         raise ValueError(f"batch of {batch} streams; at least 1")
+    if rows < 1:
+        raise ValueError(f"{rows} rows of VAE chunks; at least 1")
+
+
+def _check_finite(decodings: Sequence[_Decoding], latents_BWZ: Tensor) -> None:
+    is_finite = latents_BWZ.isfinite().flatten(1).all(1).tolist()
+    if not all(is_finite):
+        raise ValueError(
+            f"stream {decodings[is_finite.index(False)].index}: the codec computed latents that are not "
+            "finite: its weights are damaged, or codec_dtype is too narrow (try bf16 or fp32)"
+        )
 
 
 @torch.inference_mode()
@@ -213,13 +244,24 @@ def _draw_windows(
     steps: int,
     guidance: float,
     chunk: int | None,
+    rows: int,
 ) -> list[WindowDone]:
-    """Draw the next window of each stream together, then decode them one after the other."""
+    """Draw the next window of each stream together, then decode them, some chunks at once."""
+    began = time.perf_counter()
     windows = [decoding.next_window() for decoding in decodings]
     latents_BWZ, stats = codec.draw_latents(windows, steps=steps, guidance=guidance)
+    _check_finite(decodings, latents_BWZ)
+    heard = [decoding.heard(latents) for decoding, latents in zip(decodings, latents_BWZ, strict=True)]
+    wanted = [decoding.audio.frames_from(decoding.start) for decoding in decodings]
+    pieces = vae.decode_pieces(heard, wanted, chunk=chunk, overlap=CHUNK_OVERLAP, rows=rows)
+    for which, first, piece_CN in pieces:
+        decodings[which].audio.paste_(piece_CN, decodings[which].start, first)
+    for decoding, latents_WZ, after in zip(decodings, latents_BWZ, stats, strict=True):
+        decoding.finish_window(latents_WZ, after)
+    seconds = (time.perf_counter() - began) / len(decodings)
     return [
-        decoding.finish_window(latents_WZ, after, vae, chunk)
-        for decoding, latents_WZ, after in zip(decodings, latents_BWZ, stats, strict=True)
+        WindowDone(decoding.index, decoding.window - 1, decoding.num_windows, latents_ZT, seconds)
+        for decoding, latents_ZT in zip(decodings, heard, strict=True)
     ]
 
 
@@ -232,36 +274,42 @@ def decode_streams(
     steps: int = SOLVER_STEPS,
     guidance: float = GUIDANCE,
     chunk: int | None = CHUNK_FRAMES,
+    rows: int = 1,
     on_window: Callable[[WindowDone], None] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Decode streams; yields (number of the stream, samples `[C, N]` float32 on the CPU) as each ends.
 
     Args:
-        streams: read one by one, whenever there is room for another.
-        batch: streams whose windows are drawn together, >= 1.
+        streams: read one by one, whenever there is room for another, and never while a stream that has ended
+            waits to be taken.
+        batch: streams whose windows are drawn together, at most, >= 1.
         steps: solver steps, >= 1.
         guidance: 1 or less for none.
-        chunk: VAE frames decoded at once, more than the overlap of 32; None for whole windows.
+        chunk: VAE frames decoded as one, more than the overlap of 32; None for whole windows.
+        rows: chunks decoded together, of any streams, at most, >= 1.
         on_window: called after each window.
 
     Raises:
-        ValueError: codec and VAE do not fit, or a stream's codes or prompt do not fit the codec.
+        ValueError: codec and VAE do not fit, a stream's codes or prompt do not fit the codec, or its latents
+            are not finite.
     """
-    _check_fit(codec, vae, batch)
+    _check_fit(codec, vae, batch, rows)
     waiting = enumerate(streams)
     running: list[_Decoding] = []
     while True:
-        room = batch - len(running)
-        running += [_Decoding(index, stream, codec, vae) for index, stream in itertools.islice(waiting, room)]
+        while len(running) < batch and (found := next(waiting, None)) is not None:
+            decoding = _Decoding(*found, codec, vae)
+            if decoding.has_ended:  # it had no frames
+                yield decoding.index, decoding.audio.samples_CN
+            else:
+                running.append(decoding)
         if not running:
             return
-        active = [decoding for decoding in running if decoding.window < decoding.num_windows]
-        if active:
-            done = _draw_windows(codec, vae, active, steps=steps, guidance=guidance, chunk=chunk)
-            if on_window is not None:
-                for report in done:
-                    on_window(report)
-        ended = [decoding for decoding in running if decoding.window == decoding.num_windows]
-        running = [decoding for decoding in running if decoding.window < decoding.num_windows]
+        done = _draw_windows(codec, vae, running, steps=steps, guidance=guidance, chunk=chunk, rows=rows)
+        if on_window is not None:
+            for window in done:
+                on_window(window)
+        ended = [decoding for decoding in running if decoding.has_ended]
+        running = [decoding for decoding in running if not decoding.has_ended]
         for decoding in ended:
             yield decoding.index, decoding.audio.samples_CN

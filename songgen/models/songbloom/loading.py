@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from songgen.models.base import RunSettings
 from songgen.models.parts import Loaded, digest_of
 from songgen.models.runtime_files import find_shared, places_of
 from songgen.models.separation import SEPARATOR_CONFIG, SEPARATOR_WEIGHTS, Separator, load_separator
@@ -27,6 +29,7 @@ from songgen.models.songbloom.locate import ModelFiles, find_model
 from songgen.models.songbloom.lora import PUBLISHED_ALPHA, LoraOptions
 from songgen.models.songbloom.model import Parts, SongBloomModel
 from songgen.models.songbloom.network import SongBloomNetwork
+from songgen.models.songbloom.render import VAE_ROWS
 from songgen.models.songbloom.text import SongBloomText
 from songgen.nn.attention import choose_attention
 from songgen.nn.kv_cache import bytes_per_position
@@ -91,46 +94,42 @@ def load(
     path: Path,
     *,
     runtime_dir: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    memory: str = "auto",
-    batch: int | None = None,
-    attention: str = "auto",
-    kv_cache: str = "auto",
-    threads: int | str = "auto",
-    gpu_memory: int | None = None,
-    max_seconds: float | None = None,
-    num_songs: int | None = None,
-    announce: Callable[[str], None] = lambda summary: None,
     fine_tuning: FineTuning | None = None,
+    announce: Callable[[str], None] = lambda summary: None,
+    **options: Any,
 ) -> SongBloomModel:
-    """Load a model; the arguments are those of `songgen.models.catalog.load_model`.
-
-    Files are found, memory is planned and the plan is announced before any weights are read.
+    """Load a model. Files are found, memory is planned and the plan is announced before any weights are read.
 
     Args:
         path: its folder, its yaml or its weights.
+        runtime_dir, announce, options: as of `songgen.models.catalog.load_model`.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a setting, or a file that does not fit.
     """
-    if kv_cache not in KV_CACHES:
-        raise ValueError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(KV_CACHES)}")
-    is_int8, where = kv_cache == "int8", choose_device(device)
-    precision = _choose_precision(dtype, where)
-    attention = choose_attention(attention, where, precision, is_int8=is_int8)
+    settings = RunSettings(**options)
+    if settings.kv_cache not in KV_CACHES:
+        raise ValueError(f"kv_cache is {settings.kv_cache!r}; it must be one of {', '.join(KV_CACHES)}")
+    where, is_int8 = choose_device(settings.device), settings.kv_cache == "int8"
+    precision = _choose_precision(settings, where)
+    attention = choose_attention(settings.attention, where, precision, is_int8=is_int8)
     compute_float32_exactly()
     files = find_model(path, runtime_dir=runtime_dir)
     config = read_config(files.config, search=files.places)
     weights = _weight_files(files, config, fine_tuning)
     vae_config = read_vae_config(files.find(config.files["vae_config"]), config)
-    torch.set_num_threads(choose_threads(threads, num_parameters(config)))
-    max_blocks = _max_blocks(config, max_seconds)
-    needs = needs_of(config, vae_config, max_blocks, precision, is_int8=is_int8, slot_step=slot_step(where))
-    largest = min(LARGEST_BATCH[where.type], num_songs or LARGEST_BATCH[where.type])
-    free = free_to_plan(where, gpu_memory)
-    plan = plan_memory(needs, mode=memory, batch=batch, free=free, largest_batch=largest)
+    torch.set_num_threads(choose_threads(settings.threads, num_parameters(config)))
+    max_blocks = _max_blocks(config, settings.max_seconds)
+    needs = needs_of(config, vae_config, max_blocks, precision, is_int8=is_int8, device=where)
+    largest = LARGEST_BATCH[where.type]
+    plan = plan_memory(
+        needs,
+        mode=settings.memory,
+        batch=settings.batch,
+        free=free_to_plan(where, settings.gpu_memory),
+        largest_batch=min(largest, settings.num_songs or largest),
+    )
     model = SongBloomModel(
         files.name,
         config,
@@ -139,7 +138,7 @@ def load(
         device=where,
         dtype=precision,
         identity=_identity(files, config, weights),
-        options=ComposeOptions(plan.batch, max_blocks, attention, kv_cache),
+        options=ComposeOptions(plan.batch, max_blocks, attention, settings.kv_cache),
     )
     announce(model.summary)
     model.parts.network.get()
@@ -155,9 +154,11 @@ def _max_blocks(config: SongBloomConfig, max_seconds: float | None) -> int:
     return min(config.max_blocks, config.num_blocks(int(round(max_seconds * FRAME_RATE, 6))))
 
 
-def _choose_precision(dtype: str, device: torch.device) -> torch.dtype:
+def _choose_precision(settings: RunSettings, device: torch.device) -> torch.dtype:
     """bfloat16 on CUDA unless told: the model was trained in it, and float16 is too narrow for it."""
-    precision = choose_dtype(dtype, device, half=torch.bfloat16)
+    precision = choose_dtype(settings.dtype, device, half=torch.bfloat16)
+    if settings.codec_dtype != "auto":
+        logger.warning("codec_dtype has no effect on SongBloom: its renderer is a VAE alone, in float32")
     if precision == torch.float16:
         logger.warning("dtype=fp16 is narrow for SongBloom, which was trained in bf16; bf16 is as fast")
     if device.type == "mps" and precision != torch.float32:
@@ -230,14 +231,13 @@ def needs_of(
     dtype: torch.dtype,
     *,
     is_int8: bool,
-    slot_step: int,
+    device: torch.device,
 ) -> Needs:
     """Bytes of each part. A slot is two rows of keys and values.
 
     Args:
         max_blocks: of the longest song of the run.
         dtype: of the networks, and of the cache unless `is_int8`.
-        slot_step: slots are allocated in multiples of this.
     """
     positions = config.prefix_length + max_blocks * config.block_positions
     per_position = bytes_per_position(config.num_heads, config.llama().head_dim, dtype, is_int8=is_int8)
@@ -247,9 +247,9 @@ def needs_of(
         composer=num_parameters(config) * dtype.itemsize,
         renderer=_numel(decoder) * torch.float32.itemsize,
         slot=2 * config.num_layers * positions * per_position,
-        render_work=CHUNK_WORK * vae.channels // PUBLISHED_CHANNELS,
+        render_work=VAE_ROWS[device.type] * CHUNK_WORK * vae.channels // PUBLISHED_CHANNELS,
         compose_work=config.prefix_length * prefill,
-        slot_step=slot_step,
+        slot_step=slot_step(device),
         num_layers=config.num_layers,
         seconds=max_blocks * config.block_size / FRAME_RATE,
     )

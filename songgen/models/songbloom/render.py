@@ -12,6 +12,9 @@ from songgen.audio import Audio
 from songgen.models.base import Draft, Report, Song, ignore_progress
 from songgen.nn.oobleck import OobleckVAE
 
+VAE_ROWS = {"cpu": 1, "mps": 1, "cuda": 2}
+"""Chunks of a song decoded together, at most, by device."""
+
 
 @torch.inference_mode()
 def render(vae: OobleckVAE, drafts: Iterator[Draft], *, report: Report = ignore_progress) -> Iterator[Song]:
@@ -20,7 +23,7 @@ def render(vae: OobleckVAE, drafts: Iterator[Draft], *, report: Report = ignore_
     Raises:
         ValueError: a draft without latents, or with latents of another model.
     """
-    device = next(vae.parameters()).device
+    device, hop = next(vae.parameters()).device, vae.config.hop
     for draft in drafts:
         started = time.perf_counter()
         latents_ZT = draft.latents
@@ -34,7 +37,12 @@ def render(vae: OobleckVAE, drafts: Iterator[Draft], *, report: Report = ignore_
             )
         if latents_ZT.shape[1] == 0:
             raise ValueError("the model ended the song before its first block; try another seed")
-        samples_CN = vae.decode_chunked(latents_ZT[None].to(device))[0].cpu()
-        report("render", draft.job.name, 1.0)
-        audio = Audio(np.asarray(samples_CN.numpy(), dtype=np.float32), vae.config.sample_rate)
+        num_frames = latents_ZT.shape[1]
+        samples = np.zeros((vae.config.audio_channels, num_frames * hop), dtype=np.float32)
+        pieces = vae.decode_pieces([latents_ZT.to(device)], [num_frames], rows=VAE_ROWS[device.type])
+        for _, first, piece_CN in pieces:
+            end = first * hop + piece_CN.shape[1]
+            samples[:, first * hop : end] = piece_CN.cpu().numpy()
+            report("render", draft.job.name, end / samples.shape[1])
+        audio = Audio(samples, vae.config.sample_rate)
         yield Song(draft=draft, stems={"mixed": audio}, seconds=time.perf_counter() - started)

@@ -16,6 +16,7 @@ from songgen.models.levo.codec import (
     FlowWindow,
     LevoCodec,
     Stem,
+    choose_codec_dtype,
     ignored_shapes,
     track_codes,
 )
@@ -242,6 +243,28 @@ def test_guidance_of_one_is_no_guidance(codec: LevoCodec) -> None:
         nearly, _ = codec.draw_latents(windows, steps=2, guidance=1.00001)
     assert rows == [2, 2, 4, 4]
     torch.testing.assert_close(exact, nearly, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "dtype"),
+    [
+        ("auto", "cpu", torch.float32),
+        ("auto", "mps", torch.float32),
+        ("auto", "cuda:1", torch.float16),
+        ("fp32", "cuda", torch.float32),
+        ("bf16", "cpu", torch.bfloat16),
+    ],
+)
+def test_the_dtype_follows_the_device_or_the_users_word(name: str, device: str, dtype: torch.dtype) -> None:
+    assert choose_codec_dtype(name, torch.device(device)) == dtype
+
+
+def test_the_field_writes_into_one_buffer(codec: LevoCodec) -> None:
+    """A CUDA graph of the network needs the same addresses in every call, and no copy of the features."""
+    inputs: list[Tensor] = []
+    with codec.estimator.register_forward_pre_hook(lambda _, args: inputs.append(args[0])):
+        codec.draw_latents([window(codec, 0, 5)], steps=3)
+    assert len({frames.data_ptr() for frames in inputs}) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -91,14 +91,14 @@ def test_a_checkpoint_that_does_not_fit_is_streamed_on_a_run(
     counted = needs.needs_of
 
     def as_on_a_gpu(*args: Any, **options: Any) -> Any:
-        found = counted(*args, **{**options, "on_cpu": False})
+        found = counted(*args, **{**options, "device": torch.device("cuda")})
         # room for what cannot be streamed, two buffers and one layer more
         room = found.low(1) - 2 * found.layer if found.compose(1) > found.render(1) else 0
         assert room
         monkeypatch.setattr(loading, "free_to_plan", lambda device, limit: int(room / 0.92) + 2)
         return found
 
-    monkeypatch.setattr(needs, "RENDER_WORK", 0)
+    monkeypatch.setattr(needs, "render_work", lambda windows, rows: 0)
     monkeypatch.setattr(loading, "needs_of", as_on_a_gpu)
     said: list[str] = []
     model = load(tiny_folder, device="cpu", max_seconds=0.4, announce=said.append)

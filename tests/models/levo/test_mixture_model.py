@@ -59,12 +59,12 @@ def test_a_mixed_song_has_one_stem(
 ) -> None:
     """Songs together, each as long as its tokens say and the same as alone."""
     drafts = [draft("a", 12, 1, generate_type), draft("b", 30, 2, generate_type)]
-    songs = list(render(*networks, iter(drafts), batch=2))
+    songs = list(render(*networks, iter(drafts), windows=2))
     assert [list(song.stems) for song in songs] == [["mixed"], ["mixed"]]
     for song, one in zip(songs, drafts, strict=True):
         audio = song.stems["mixed"]
         assert audio.samples.shape == (2, one.tokens.shape[1] * 1920)
-        (alone,) = render(*networks, iter([one]), batch=1)
+        (alone,) = render(*networks, iter([one]), windows=1)
         np.testing.assert_allclose(audio.samples, alone.stems["mixed"].samples, atol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_mixed_is_for_every_model(generate_type: GenerateType | None, num_codebo
 def test_kept_tokens_of_the_mixture_give_no_stems(networks: tuple[LevoCodec, OobleckVAE]) -> None:
     """`songgen render` gets tokens from a file, and may be asked for anything."""
     with pytest.raises(ValueError, match="stem 'vocal' from tokens of the mixture alone"):
-        list(render(*networks, iter([draft("a", 3, 1, "separate")]), batch=1))
+        list(render(*networks, iter([draft("a", 3, 1, "separate")]), windows=1))
 
 
 @pytest.mark.parametrize("num_prompt", [0, 155])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,12 +115,23 @@ def test_summary_says_where_and_how(tiny: LevoModel) -> None:
     assert tiny.summary.startswith("tiny (v2) on cpu, float32, attention=sdpa; memory=full: about ")
 
 
+def test_only_the_products_of_the_flow_network_take_the_codecs_dtype(tiny_folder: Path) -> None:
+    """Norms, tables, time and the VAE stay float32; the summary says what runs in what."""
+    model = load(tiny_folder, device="cpu", codec_dtype="bf16")
+    assert model.summary.startswith("tiny (v2) on cpu, float32, codec bfloat16; ")
+    parts = model.parts.codec.get()
+    low = {name for name, value in parts.codec.named_parameters() if value.dtype == torch.bfloat16}
+    assert low and all(re.search(r"\.h\.\d+\.(attn|mlp)\.c_\w+\.(weight|bias)$", name) for name in low)
+    assert {value.dtype for value in parts.vae.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"attention": "flash9"}, "attention is 'flash9'; it must be one of auto, sdpa"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"dtype": "int3"}, "dtype is 'int3'"),
+        ({"codec_dtype": "tf32"}, "codec_dtype is 'tf32'; it must be one of auto, fp16, bf16, fp32"),
         ({"memory": "none"}, "memory is 'none'"),
         ({"batch": 0}, "batch is 0"),
         ({"threads": 0}, "threads is 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -126,8 +127,8 @@ def test_streams_do_not_depend_on_each_other(codec: LevoCodec, vae: OobleckVAE) 
     """Alone or batched, refilled or not, empty neighbours or long ones: a song is the same song."""
     streams = [stream(1, 1800), stream(2, 40), stream(3, 0), stream(4, 1200, prompt(4, 250)), stream(5, 300)]
     alone = [decode_one(codec, vae, one) for one in streams]
-    for batch in (2, 5):
-        batched = dict(decode_streams(codec, vae, iter(streams), batch=batch, steps=2))
+    for batch, rows in ((2, 1), (2, 3), (5, 64)):
+        batched = dict(decode_streams(codec, vae, iter(streams), batch=batch, steps=2, rows=rows))
         assert batched.keys() == set(range(5))
         for index, samples in enumerate(alone):
             torch.testing.assert_close(batched[index], samples, rtol=1e-4, atol=1e-5)
@@ -145,6 +146,46 @@ def test_streams_come_as_they_end_and_are_read_when_there_is_room(codec: LevoCod
     decoding = decode_streams(codec, vae, lengths(), batch=2, steps=1)  # type: ignore[arg-type]
     assert next(decoding)[0] == 1 and read == [0, 1]
     assert [index for index, _ in decoding] == [2, 0]
+
+
+def test_an_ended_stream_makes_room_at_once(codec: LevoCodec, vae: OobleckVAE) -> None:
+    """No barrier: while a long song runs, short ones pass beside it, and never more than the bound."""
+    rows: list[int] = []
+    streams = [stream(number, frames) for number, frames in enumerate((2500, 20, 0, 30, 40, 1001))]
+    with codec.estimator.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0] // 2)):
+        order = [index for index, _ in decode_streams(codec, vae, streams, batch=2, steps=1)]
+    assert order == [1, 2, 3, 0, 4, 5]
+    assert rows == [2, 2, 2, 1, 1]  # the first has three windows, the last two, the others one or none
+
+
+def test_no_stream_is_read_while_one_waits_to_be_taken(codec: LevoCodec, vae: OobleckVAE) -> None:
+    """The next song may yet have to be composed: even an empty one is handed over before it is asked for."""
+    read: list[int] = []
+
+    def lengths() -> Iterator[Stream]:
+        for number, frames in enumerate((0, 20, 30, 40)):
+            read.append(number)
+            yield stream(number, frames)
+
+    decoding = decode_streams(codec, vae, lengths(), batch=2, steps=1)
+    assert [(index, len(read)) for index, _ in decoding] == [(0, 1), (1, 3), (2, 3), (3, 4)]
+
+
+def test_seconds_are_shared_by_what_is_drawn_together(codec: LevoCodec, vae: OobleckVAE) -> None:
+    """A song's record says what it cost, not how long the others made it wait."""
+    done: list[WindowDone] = []
+    streams = [stream(1, 1001), stream(2, 20)]
+    list(decode_streams(codec, vae, streams, batch=2, steps=1, on_window=done.append))
+    assert [(one.stream, one.window) for one in done] == [(0, 0), (1, 0), (0, 1)]
+    assert done[0].seconds == done[1].seconds > 0
+
+
+def test_numbers_that_are_not_finite_fail_their_stream(codec: LevoCodec, vae: OobleckVAE) -> None:
+    """A dtype too narrow for some checkpoint would be written as silence or noise."""
+    bad = Stream(stream(1, 20).codes_KT, lambda window: torch.full((1000, 3), torch.inf))
+    message = "stream 1: the codec computed latents that are not finite.*codec_dtype is too narrow"
+    with pytest.raises(ValueError, match=message):
+        list(decode_streams(codec, vae, [stream(0, 20), bad], batch=2, steps=1))
 
 
 def test_seams_are_faded(codec: LevoCodec, vae: OobleckVAE) -> None:
@@ -173,6 +214,7 @@ def test_a_song_that_ends_inside_a_seam_has_the_same_fade(codec: LevoCodec, vae:
     whole = cross_fade(tail, head, 1000)
     assert torch.equal(cross_fade(tail[:, :300], head[:, :300], 1000), whole[:, :300])
     assert torch.equal(whole[:, 0], tail[:, 0]) and torch.equal(whole[:, -1], head[:, -1])
+    assert torch.equal(cross_fade(tail[:, 300:700], head[:, 300:700], 1000, 300), whole[:, 300:700])
 
 
 def test_prompt_is_continued_and_not_heard(codec: LevoCodec, vae: OobleckVAE) -> None:
@@ -260,6 +302,8 @@ def test_codec_and_vae_have_to_fit(codec: LevoCodec, vae: OobleckVAE) -> None:
         next(decode_streams(short, vae, []))
     with pytest.raises(ValueError, match="batch of 0 streams; at least 1"):
         next(decode_streams(codec, vae, [], batch=0))
+    with pytest.raises(ValueError, match="0 rows of VAE chunks; at least 1"):
+        next(decode_streams(codec, vae, [], rows=0))
 
 
 def test_windows_are_those_of_the_published_system() -> None:
