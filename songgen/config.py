@@ -58,6 +58,7 @@ class GenerateConfig:
     stems: StemSource
     lyrics: LyricsPolicy
     max_seconds: float | None
+    num_samples: int
     seed: int | None
     on_error: Literal["continue", "stop"]
     resume: bool
@@ -108,6 +109,7 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         "stems",
         "lyrics",
         "max_seconds",
+        "num_samples",
         "seed",
         "on_error",
         "resume",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from songgen.audio import FORMATS
-from songgen.request_keys import MAX_TOP_K
+from songgen.request_keys import MAX_SAMPLES, MAX_TOP_K
 
 NULL_WORDS = ("null", "none", "")
 DEVICE_PATTERN = r"auto|cpu|mps|cuda(:\d+)?"
@@ -204,6 +204,7 @@ KEYS: dict[str, Key] = {
         choice("fix", "strict", "asis"), "faulty text: fix mends what is safe, strict refuses, asis leaves it"
     ),
     "max_seconds": Key(POSITIVE, "longest song, in seconds", null="the model's own limit"),
+    "num_samples": Key(whole(1, MAX_SAMPLES), "songs to make from each line that does not say"),
     "seed": Key(
         whole(0, SEED_MAX),
         "the run's seed, kept in the records",

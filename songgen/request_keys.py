@@ -96,7 +96,9 @@ class _Values(BaseModel):
     auto_prompt_audio_type: _Name | None = None
 
 
-def checked_values(source: Mapping[str, Any], *, default_generate_type: GenerateType) -> dict[str, Any]:
+def checked_values(
+    source: Mapping[str, Any], *, default_generate_type: GenerateType, default_num_samples: int = 1
+) -> dict[str, Any]:
     """Check a line's values; returns them under the names of SongRequest's fields. A null counts as absent.
 
     Raises:
@@ -124,7 +126,7 @@ def checked_values(source: Mapping[str, Any], *, default_generate_type: Generate
         raise ValueError("; ".join(faults))
     values["lyrics"] = values.pop("gt_lyric") or ""
     values["idx"] = str(values["idx"])
-    values["num_samples"] = values["num_samples"] or 1
+    values["num_samples"] = values["num_samples"] or default_num_samples
     values["descriptions"] = _joined(values["descriptions"])
     return values
 

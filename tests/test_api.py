@@ -161,3 +161,10 @@ def test_a_model_makes_songs_again_and_stops_when_told() -> None:
         break
     assert fake.names("compose") == ["a"]
     assert [song.name for song in model.generate([A, B], seed=1)] == ["a", "b"]
+
+
+def test_several_samples_of_requests_that_do_not_say() -> None:
+    songs = made([A, {**B, "num_samples": 1}], seed=4, num_samples=2)
+    assert [song.name for song in songs] == ["a_s0", "a_s1", "b"]
+    with pytest.raises(ValueError, match="num_samples=0: must be a whole number from 1"):
+        made(A, num_samples=0)

@@ -45,7 +45,7 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
         "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj",
-        "generate_type=separate", "stems=separator", "lyrics=asis",
+        "generate_type=separate", "stems=separator", "lyrics=asis", "num_samples=3",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "codec_dtype=fp16",
         "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
@@ -57,6 +57,7 @@ def test_every_setting_reaches_its_field() -> None:
     )
     assert found.output == Output(Path("o"), "flac", 24, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
+    assert found.num_samples == 3
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
     tuning = {"checkpoint": Path("tuned.ckpt"), "lora_alpha": 8.0, "lora_rank": 4}
@@ -174,7 +175,8 @@ def test_the_help_is_true(command: str) -> None:
         if key in ("output", "lora"):
             assert all(f"{key}.{name}" in rows for name in value)
         elif key != "defaults":
-            assert rows[key][0] == {None: "null", True: "true", False: "false"}.get(value, value)
+            shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+            assert rows[key][0] == shown
     assert all(doc for _, doc in rows.values())
     assert ("sampling" in rows) == (command == "generate")
 
