@@ -61,5 +61,6 @@ def read_lines(name: str) -> list[str]:
 
 
 def _missing(module: str, extra: str, name: str = "") -> str:
-    what = f"the file {name} of the package {module}" if name else f"the package {module}"
+    package = f"the package {module.partition('.')[0]}"
+    what = f"the file {name} of {package}" if name else package
     return f"{what} is not installed and SongBloom's lyrics need it: pip install 'songgen[{extra}]'"
