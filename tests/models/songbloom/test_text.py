@@ -41,7 +41,8 @@ def test_the_published_vocabulary_has_tags_first_and_no_row_twice() -> None:
         ("blorpnash's", "B IY1 EH1 L AO1 R P IY1 N AE1 SH AH0 Z"),
         ("花花草草不好看", "h ua1 h ua1 c ao2 c ao3 b u4 h ao3 k an4"),
         ("走一走", "z ou3 y i5 z ou3"),
-        ("走一走小米走一走氟", "z ou3 y i1 z ou3 x iao2 m i3 z ou3 y i1 z ou3 f u2"),  # not twice, as published
+        # As published: two such places in a run undo each other.
+        ("走一走小米走一走氟", "z ou3 y i1 z ou3 x iao2 m i3 z ou3 y i1 z ou3 f u2"),
         ("一九九九年一起", "y i4 j iu3 j iu3 j iu3 n ian2 y i4 q i3"),
         ("夢裡的雲", "m eng4 l i3 d e5 y vn2"),
     ],
