@@ -64,6 +64,16 @@ def test_what_is_lost_is_named_with_its_place(published_text: SongBloomText) -> 
     assert len(encoded.items) == len(encoded.ids) and encoded.items[-1] == ""
 
 
+def test_a_number_without_a_name_and_a_word_without_end_are_lost_and_said_so(
+    published_text: SongBloomText,
+) -> None:
+    assert published_text.encode("la" * 20).dropped == ()
+    assert published_text.encode("9" * 36).items[:3] == ("N", "AY1", "N")
+    for text in ("9" * 37, "9" * 5000, "la" * 51):
+        encoded = published_text.encode(text)
+        assert (encoded.phonemes, [item.text for item in encoded.dropped]) == ("", [text])
+
+
 def test_the_null_condition_and_doubled_blanks_are_row_zero(published_text: SongBloomText) -> None:
     assert published_text.encode("").ids == [0]
     assert published_text.encode("[inst]  [inst]").ids == [6, 0, 6]
