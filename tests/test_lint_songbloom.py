@@ -227,3 +227,8 @@ def test_mending_ends_keeps_words_and_leaves_nothing_safe(text: str) -> None:
     assert [str(item) for item in lint_lyrics(mended, RULES) if item.safe] == []
     for word in ("up", "don't", "你好"):
         assert mended.count(word) == re.sub(r"\[[^\[\]]*\]", "", text).count(word)
+
+
+def test_music_without_words_is_not_sent_to_bgm() -> None:
+    (finding,) = lint_lyrics("[inst] [inst]", RULES)
+    assert (finding.severity, finding.message) == ("hint", "there is nothing to sing")

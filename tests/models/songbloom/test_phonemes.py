@@ -90,7 +90,9 @@ def test_the_rules_of_a_model(published_text: SongBloomText) -> None:
 @pytest.mark.parametrize("package", ["pypinyin", "jieba"])
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     hide(monkeypatch, package)
-    with pytest.raises(ValueError, match=rf"{package} is not installed .*pip install 'songgen\[songbloom\]'"):
+    with pytest.raises(
+        ValueError, match=rf"{package} is not installed, and .*pip install 'songgen\[songbloom\]'"
+    ):
         SongBloomText(published_vocabulary()).encode("[verse] 你好")
 
 
@@ -117,7 +119,7 @@ def test_kana_without_pyopenjtalk_are_refused_with_the_way_to_have_them(
 ) -> None:
     hide(monkeypatch, "pyopenjtalk")
     text = SongBloomText(published_vocabulary())
-    with pytest.raises(ValueError, match=r"pyopenjtalk is not installed .*songgen\[songbloom-ja\]"):
+    with pytest.raises(ValueError, match=r"pyopenjtalk is not installed, and kana .*songgen\[songbloom-ja\]"):
         text.encode("[verse] 君を")
     lost = text.uncovered("[verse] 君を 안녕")
     assert [item.text for item in lost] == ["を", "안녕"]
