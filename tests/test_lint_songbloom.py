@@ -68,6 +68,7 @@ def test_the_published_form_has_no_findings(text: str) -> None:
         ("[verse] one; two: three", "[verse] one. two. three", "comma", "section 1 [verse], column 12"),
         ("[verse] 风，雨、雪", "[verse] 风.雨.雪", "comma", "section 1 [verse], column 10"),
         ("[verse] 让·雅克", "[verse] 让雅克", "comma", "section 1 [verse], column 10"),
+        ("[verse] 让・雅克", "[verse] 让雅克", "comma", "section 1 [verse], column 10"),
         ("[verse] 1,000 ships", "[verse] 1000 ships", "comma", "section 1 [verse], column 10"),
         ("[verse] 24/7 at 10:30", "[verse] 24 7 at 10 30", "comma", "section 1 [verse], column 11"),
         ("[verse] go! now? yes…", "[verse] go. now. yes.", "sentence-marks", "section 1 [verse], column 11"),

@@ -136,6 +136,12 @@ def test_pyopenjtalk_without_its_dictionary_does_not_fetch_one(
         SongBloomText(published_vocabulary()).encode("[verse] 君を")
 
 
+def test_the_dot_of_a_chinese_name_is_not_taken_for_kana() -> None:
+    encoded = SongBloomText(published_vocabulary()).encode("让・雅克")
+    assert encoded.phonemes == "r ang4 y a3 k e4"
+    assert [item.text for item in encoded.dropped] == ["・"]
+
+
 def test_japanese_phonemes_are_taken_and_others_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
