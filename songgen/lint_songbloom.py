@@ -30,7 +30,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # What the G2P turns into the mark of a section's end.
 _COMMAS = re.compile("[ ]*(?:[,;:\uff0c\uff1b\uff1a\u3001]|(?<!\\d)/|/(?!\\d))+")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[,;:/]+(?=\d)")
-_NAME_DOT = re.compile("\u00b7")
+_NAME_DOT = re.compile("[\u00b7\u30fb\uff65]")
 _ENDS = re.compile("[ ]*(?:[!?\u2026~\uff01\uff1f\uff5e\u3002\uff61\uff0e]|\\.(?=\\.))+\\.*")
 _LONG_DASH = re.compile("[\u2013\u2015\u2212]")
 _DOLLAR = re.compile(r"\$")
@@ -39,7 +39,7 @@ _APOSTROPHE = re.compile(f"[{APOSTROPHES}]")
 _QUOTE = re.compile(f'["(){{}}{QUOTES}{WIDE_OPENERS}{re.escape(CLOSERS[3:])}]')
 _LEFT_TO_OTHERS = re.compile(
     rf"[\s\[\]\"(){{}}{QUOTES}{APOSTROPHES}{WIDE_OPENERS}{re.escape(CLOSERS)}{PICTURES}{WIDE_LETTERS}"
-    "\u2013\u2015\u2212]+"
+    "\u2013\u2015\u2212\u30fb\uff65]+"
 )
 
 

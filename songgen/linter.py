@@ -112,7 +112,8 @@ def lint_lyrics(
         for _, group in itertools.groupby(edits, key=lambda e: (e.rule, _block_number(document, e))):
             findings.append(_in_section(document, list(group)))
     if not any(has_words(document.words(block)) for block in document.blocks):
-        why = "there is nothing to sing: for music without a voice set generate_type to bgm"
+        advice = ": for music without a voice set generate_type to bgm" if rules.family == "levo" else ""
+        why = f"there is nothing to sing{advice}"
         findings.append(Finding("nothing-to-sing", "hint", "lyrics", None, None, 1, why))
     findings += _token_count(document) + _duration(document, max_seconds)
     return sorted(findings, key=lambda finding: finding.column)

@@ -33,7 +33,7 @@ SHORT_TAG_SECONDS, LONG_TAG_SECONDS = 1.0, 5.0
 """Seconds that one bare tag stands for: in the models of 150 s, and in those of 240 s."""
 
 _LEVO_TAG = re.compile(r"\[(?:intro|outro|inst)-(?:short|medium|long)\]", re.IGNORECASE)
-_LEVO_SEPARATOR = re.compile(r";\s*\[")
+_LEVO_SEPARATOR = re.compile(r";\s*\Z")
 _REPEATED = re.compile(r"\[(intro|outro|inst|silence)\](?: \[\1\])+")
 _COMMA_BEFORE_TAG = re.compile(r" , \[")
 _EDGE = rf"[\s,;{WIDE_COMMA}{WIDE_SEMICOLON}]"
@@ -121,7 +121,9 @@ def songbloom_text(lyrics: Lyrics, tag_seconds: float = SHORT_TAG_SECONDS) -> st
 
 def is_levo_form(text: str) -> bool:
     """Whether a string is written for LeVo: tags with a length, or ` ; ` before a tag."""
-    return bool(_LEVO_TAG.search(text) or _LEVO_SEPARATOR.search(text))
+    if _LEVO_TAG.search(text):
+        return True
+    return any(_LEVO_SEPARATOR.search(text, 0, tag.start) for tag in find_tags(text))
 
 
 def is_songbloom_form(text: str) -> bool:

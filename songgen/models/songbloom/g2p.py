@@ -26,7 +26,8 @@ _UNIFIED = (
     (re.compile(r"\.\.\.|[~\uff5e]"), "\u2026"),
     (re.compile("\u2014"), "-"),
 )
-_HAN, _KANA = "\u4e00-\u9fa5", "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+# Kana without the dot between names, which Chinese has, too.
+_HAN, _KANA = "\u4e00-\u9fa5", "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
 _MARK = re.escape(MARKS)
 _RUN = re.compile(rf"(?P<mark>[{_MARK}])|(?P<han>[{_HAN}]+)|(?P<other>[^{_MARK}{_HAN}]+)")
 _RUN_WITH_KANA = re.compile(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import lzma
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def need(module: str, extra: str = EXTRA) -> Any:
         MissingPackageError: it is not installed; says what to install.
     """
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():  # jieba's are about its own code, once, on newer Pythons
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] != module.split(".")[0]:
             raise
@@ -61,5 +64,7 @@ def read_lines(name: str) -> list[str]:
 
 
 def _missing(module: str, extra: str, name: str = "") -> str:
-    what = f"the file {name} of the package {module}" if name else f"the package {module}"
-    return f"{what} is not installed and SongBloom's lyrics need it: pip install 'songgen[{extra}]'"
+    package = f"the package {module.partition('.')[0]}"
+    what = f"the file {name} of {package}" if name else package
+    reader = "kana (Japanese)" if extra == JAPANESE_EXTRA else "SongBloom's lyrics"
+    return f"{what} is not installed, and {reader} cannot be read without: pip install 'songgen[{extra}]'"

@@ -18,9 +18,15 @@ from songgen.models.songbloom.g2p_data import need, package_file
 from songgen.models.songbloom.pronounce import Pronouncer
 from songgen.models.songbloom.tagger import PerceptronTagger
 
+LONGEST_WORD = 100
+"""Letters; what is longer is no word, and splitting it would take minutes."""
+
 _COMMAS, _APOSTROPHES = re.compile("[;:\uff1a\uff0c\uff1b]"), re.compile('["\u2019]')
 _COMMA_NUMBER, _POUNDS = re.compile(r"[0-9][0-9,]+[0-9]"), re.compile("\u00a3([0-9,]*[0-9]+)")
-_ORDINAL, _NUMBER = re.compile(r"[0-9]+(?:st|nd|rd|th)"), re.compile(r"[0-9]+")
+# Longer numbers have no name in the inflect package: they are lost, and reported.
+_MOST_DIGITS = 36
+_DIGITS = rf"(?<![0-9])[0-9]{{1,{_MOST_DIGITS}}}"
+_ORDINAL, _NUMBER = re.compile(rf"{_DIGITS}(?:st|nd|rd|th)"), re.compile(rf"{_DIGITS}(?![0-9])")
 _NOT_READ = re.compile(r"[^ A-Za-z'.,?!-]")
 # More than three equal marks count as three.
 _HANGING = re.compile(r"([^a-zA-Z0-9])\1{3,}")
@@ -57,7 +63,9 @@ class EnglishG2P:
         """Symbols of a run, and what was lost of it: characters without a sound here."""
         text, lost = self._normalized(run)
         tokens = _TOKEN.findall(_HANGING.sub(r"\1\1\1", text))
-        phones = [phone for i in range(len(tokens)) for phone in self._said(tokens, i)]
+        lost += [token for token in tokens if len(token) > LONGEST_WORD]
+        words = [i for i, token in enumerate(tokens) if len(token) <= LONGEST_WORD]
+        phones = [phone for i in words for phone in self._said(tokens, i)]
         symbols = [_RENAMED.get(phone, phone) for phone in phones if phone not in _SILENT]
         lost += [symbol for symbol in symbols if symbol not in self._symbols]
         return [symbol for symbol in symbols if symbol in self._symbols], lost

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from importlib import resources
 
 import yaml
 
 from songgen.models.songbloom.g2p import MixedG2P, has_kana
-from songgen.models.songbloom.g2p_data import MissingPackageError, read_text
+from songgen.models.songbloom.g2p_data import MissingPackageError
 from songgen.songbloom_form import LONG_TAG_SECONDS, SHORT_TAG_SECONDS
 from songgen.text_rules import TextRules, Uncovered
 
-LONGEST_OF_SHORT_TAGS = 160.0
+LONGEST_OF_SHORT_TAGS = 200.0
 """Models up to this long learnt one bare tag a second; longer ones, one for every five. Seconds."""
 
 _KEPT_PIECES = 8192
@@ -27,7 +28,8 @@ _KEPT_PIECES = 8192
 
 def published_vocabulary() -> tuple[str, ...]:
     """The entries of the published `vocab_g2p.yaml`, row by row: all published models have this one."""
-    return tuple(yaml.safe_load(read_text("vocab_g2p.yaml")))
+    path = resources.files("songgen") / "configs" / "songbloom" / "vocab_g2p.yaml"
+    return tuple(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,16 @@ class SongBloomText:
                 dropped += [Uncovered(lost, piece, column) for lost in found.lost]
             column += len(piece) + 1
         phonemes = " ".join(pieces)
-        items = tuple(phonemes.split(" "))
-        return Encoded(phonemes, items, [self._rows[item] for item in items], tuple(dropped))
+        items = self.items(phonemes)
+        return Encoded(phonemes, items, self.rows(items), tuple(dropped))
+
+    def items(self, phonemes: str) -> tuple[str, ...]:
+        """What of a processed string has a row; the model's own tokenizer leaves the rest out."""
+        return tuple(item for item in phonemes.split(" ") if item in self._rows)
+
+    def rows(self, items: Sequence[str]) -> list[int]:
+        """The rows of items of the vocabulary."""
+        return [self._rows[item] for item in items]
 
     def uncovered(self, lyrics: str) -> Sequence[Uncovered]:
         """What of the lyrics has no phoneme here; kana with the way to have them read.
@@ -108,9 +118,13 @@ class SongBloomText:
             if not (self._japanese and error.is_for_japanese):
                 raise
             advice = str(error)
-        found = SongBloomText(self._vocab, japanese=False).encode(lyrics)
+        found = self._without_japanese.encode(lyrics)
         dropped = [replace(item, advice=advice) if has_kana(item.text) else item for item in found.dropped]
         return replace(found, dropped=tuple(dropped))
+
+    @cached_property
+    def _without_japanese(self) -> SongBloomText:
+        return SongBloomText(self._vocab, japanese=False)
 
     def rules(self, *, max_lyric_tokens: int, max_seconds: float) -> TextRules:
         """What the linter has to know of a model's text.
