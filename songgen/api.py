@@ -103,20 +103,21 @@ class GeneratedSong:
         format: AudioFormat = "wav",
         bits: int | None = None,
         tokens: bool = False,
+        plot: bool = False,
     ) -> dict[str, Path]:
-        """Write the song as `songgen generate` does: `folder/audio/<name>.wav`, and tokens if wanted.
+        """Write the song as `songgen generate` does: `folder/audio/<name>.wav`, tokens and picture if wanted.
 
         Returns:
-            Stem, or `tokens`, to the file written.
+            Stem, or `tokens` or `plot`, to the file written.
 
         Raises:
-            ValueError: the format cannot hold the audio.
+            ValueError: the format cannot hold the audio, or a picture is wanted without matplotlib.
             OSError: a file cannot be written.
         """
         from songgen.engine.output import save_song
 
         folder = Path(folder)
-        saved = save_song(self.song, Output(folder, format, bits, tokens), self.model)
+        saved = save_song(self.song, Output(folder, format, bits, tokens, plot), self.model)
         return {stem: folder / path for stem, path in saved.paths.items()}
 
 

@@ -14,10 +14,13 @@ import songgen
 COMMANDS = {
     "generate": "make songs from a file of requests",
     "render": "make audio from saved tokens",
+    "evaluate": "score folders of songs",
     "check": "find what in the lyrics and descriptions will hurt, and mend it",
     "models": "list the models",
     "fetch": "download a published model",
     "bench": "measure how fast a model runs here, also without its weights",
+    "plot": "draw songs: waveform, spectrogram, about where the sections lie",
+    "doctor": "what this machine can run, what is missing, and the line to type",
 }
 CANNOT_START, INTERRUPTED = 2, 130
 

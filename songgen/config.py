@@ -17,12 +17,14 @@ from songgen.engine.settings import LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
-Command = Literal["generate", "render", "bench"]
+Command = Literal["generate", "render", "bench", "doctor", "evaluate"]
 GROUPS = ("sampling",)
 REQUIRED = {
     "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
     "input": "input=FILE.jsonl",
 }
+OPTIONAL = {("doctor", "model"): "all that are found"}
+"""Commands that can do without what others require, and what they do then."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,19 @@ class GenerateConfig:
 
 
 @dataclass(frozen=True)
+class DoctorConfig:
+    """The settings of `songgen doctor`, as of `Loading`; `model` None looks at all that are found."""
+
+    model: str | None
+    runtime_dir: Path | None
+    device: str
+    dtype: str
+    memory: str
+    batch: int | None
+    attention: str
+
+
+@dataclass(frozen=True)
 class RenderConfig:
     """The settings of `songgen render`; `generate_type` None keeps what each song was made with."""
 
@@ -93,6 +108,26 @@ class BenchConfig:
     attention: str
     kv_cache: str
     threads: int | str
+    verbose: bool
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The settings of `songgen evaluate`; `config_keys.KEYS` says what the values mean.
+
+    `asr`, `audiobox`, `songeval` and `bootstrap` hold the settings of their group without its name.
+    """
+
+    requests: Path | None
+    prompts: Path | None
+    reference: Path
+    report: Path | None
+    transcripts: Path | None
+    language: Literal["zh", "en"] | None
+    asr: Mapping[str, Any]
+    audiobox: Mapping[str, Any]
+    songeval: Mapping[str, Any]
+    bootstrap: Mapping[str, Any]
     verbose: bool
 
 
@@ -140,6 +175,37 @@ def bench_config(overrides: Sequence[str]) -> BenchConfig:
     return BenchConfig(folder=values.pop("output.dir"), **values)
 
 
+def doctor_config(overrides: Sequence[str]) -> DoctorConfig:
+    """The settings of `songgen doctor` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`, but a model need not be given.
+    """
+    return DoctorConfig(**_values("doctor", overrides))
+
+
+def evaluate_config(overrides: Sequence[str]) -> EvaluateConfig:
+    """The settings of `songgen evaluate` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`; or a program without its model, and the reverse.
+    """
+    values = _values("evaluate", overrides)
+    own: dict[str, Any] = {name: values[name] for name in ("requests", "prompts", "report", "transcripts")}
+    own |= {name: _group(values, name) for name in ("asr", "audiobox", "songeval", "bootstrap")}
+    asr = own["asr"]
+    if asr["program"] and not asr["model"]:
+        raise ConfigError("asr.model is not given: asr.model=large-v3, or the folder of a converted model")
+    if asr["model"] and not asr["program"]:
+        raise ConfigError("asr.model has no effect without asr.program=faster-whisper")
+    return EvaluateConfig(
+        **own,
+        verbose=values["verbose"],
+        reference=values["reference"] or config_folder() / "reference" / "published.yaml",
+        language=None if values["language"] == "auto" else values["language"],
+    )
+
+
 def named_sampling(name: str) -> dict[str, Any]:
     """The sampling settings of a file in `configs/sampling`: what it changes of a model's own.
 
@@ -174,7 +240,8 @@ def describe(command: Command) -> list[tuple[str, str, str]]:
         if group in GROUPS and all(row[0] != group for row in rows):
             rows.append((group, _default_choice(group), f"named settings: {', '.join(_choices(group))}"))
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        rows.append((key, shown, setting.doc + (f"; null: {setting.null}" if value is None else "")))
+        null = OPTIONAL.get((command, key), setting.null)
+        rows.append((key, shown, setting.doc + (f"; null: {null}" if value is None else "")))
     return rows
 
 
@@ -205,7 +272,7 @@ def _values(command: Command, overrides: Sequence[str]) -> dict[str, Any]:
         for key, default in tree.items()
     }
     for key, example in REQUIRED.items():
-        if key in values and values[key] is None:
+        if key in values and values[key] is None and (command, key) not in OPTIONAL:
             raise ConfigError(f"{key} is not given: {example}")
     return values
 
@@ -286,5 +353,9 @@ def _output(values: Mapping[str, Any]) -> Output:
 
 def _sampling(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is to change of the model's own sampling."""
-    named = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("sampling.")}
-    return {name: value for name, value in named.items() if value is not None}
+    return {name: value for name, value in _group(values, "sampling").items() if value is not None}
+
+
+def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """The settings of a group without its name."""
+    return {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{group}.")}

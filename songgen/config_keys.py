@@ -188,12 +188,13 @@ OWN_SAMPLING = "as published for the model"
 KEYS: dict[str, Key] = {
     "model": Key(text, "tiny (built in), a published name, or a checkpoint folder", null="must be given"),
     "input": Key(path, "file of requests, one JSON object a line", null="must be given"),
-    "output.dir": Key(path, "folder that gets audio/, jsonl/ and tokens/"),
+    "output.dir": Key(path, "folder that gets audio/, jsonl/, tokens/ and plots/"),
     "output.format": Key(choice(*FORMATS), f"audio file format: {', '.join(FORMATS)}"),
     "output.bits": Key(
         whole(1), "sample width: 16, 24 or 32 (float) for wav; 16, 24 for flac", null="16, where there is one"
     ),
     "output.tokens": Key(flag, "also keep each song's tokens, for `songgen render`"),
+    "output.plot": Key(flag, "also draw each song: waveform, spectrogram, about where its sections lie"),
     "generate_type": Key(
         STEMS, "stems: mixed, vocal, bgm, or separate (all three)", null="as they were made"
     ),
@@ -265,6 +266,28 @@ KEYS: dict[str, Key] = {
         text, "parts of the names of the layers that have adapters, between commas: q_proj,v_proj", null="any"
     ),
     "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
+    "requests": Key(path, "file of requests, for songs without records", null="the records say"),
+    "prompts": Key(path, "folder in which style prompts are looked for", null="where the requests say"),
+    "reference": Key(path, "YAML file of published figures to show beside", null="configs/reference"),
+    "report": Key(path, "file that gets the table, as Markdown", null="it is only printed"),
+    "transcripts": Key(
+        path, "what was heard, also within each OUT: JSON Lines of name and text, or .txt files", null="none"
+    ),
+    "language": Key(choice("auto", "zh", "en"), "of the lyrics; auto reads it off each song"),
+    "asr.program": Key(choice("faster-whisper"), "ASR that writes transcripts: faster-whisper", null="none"),
+    "asr.model": Key(
+        text, "its model: a folder, or a size such as large-v3", null="must be given with a program"
+    ),
+    "asr.device": Key(pattern(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"), "where the ASR runs"),
+    "audiobox.python": Key(path, "Python that has audiobox_aesthetics", null="songgen's own"),
+    "audiobox.checkpoint": Key(path, "its weights", null="the package finds or downloads them"),
+    "songeval.dir": Key(path, "checkout of SongEval, with eval.py and its weights", null="it does not run"),
+    "songeval.python": Key(path, "Python that has what SongEval needs", null="songgen's own"),
+    "bootstrap.samples": Key(whole(100, 100_000), "resamples behind a confidence interval"),
+    "bootstrap.confidence": Key(
+        number("a number between 0 and 1", lambda value: 0 < value < 1), "of the intervals"
+    ),
+    "bootstrap.seed": Key(whole(0, SEED_MAX), "of the resamples"),
     "verbose": Key(flag, "log more, with the traceback of each error"),
 }
 

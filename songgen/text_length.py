@@ -7,6 +7,7 @@ tokenizer's count on ordinary lyrics; a loaded model brings an exact counter in 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from songgen.characters import HANGUL, UNSPACED
 from songgen.lyrics import Lyrics, parse_lyrics, scan_lyrics
@@ -24,6 +25,15 @@ _PIECE = re.compile(
     r"|(?P<other> ?[^\w\s.]+|\s+(?=[\[.\d\s]|\Z)|_)"
 )
 _UNSPACED_TOKENS = 0.85
+
+
+@dataclass(frozen=True)
+class Span:
+    """About where a section lies in a song, in seconds from its start."""
+
+    tag: str
+    start: float
+    end: float
 
 
 def is_unspaced(text: str) -> bool:
@@ -56,11 +66,39 @@ def estimate_seconds(lyrics: str | Lyrics) -> float:
         lyrics: a parsed song, or a string in LeVo's form.
     """
     song = parse_lyrics(lyrics) if isinstance(lyrics, str) else lyrics
-    seconds = 0.0
-    for words in (song.leading, *(section.text for section in song.sections)):
-        seconds += len(_SYLLABLE.findall(words)) / SYLLABLES_PER_SECOND
-        seconds += len(_WORD.findall(_SYLLABLE.sub(" ", words))) / WORDS_PER_SECOND
-    return seconds + sum(section.length for section in song.sections)
+    return _word_seconds(song.leading) + sum(
+        _word_seconds(section.text) + section.length for section in song.sections
+    )
+
+
+def estimate_spans(lyrics: str | Lyrics, seconds: float, *, is_cut: bool = False) -> tuple[Span, ...]:
+    """About where the sections of a song lie: their estimated lengths, stretched to fill it.
+
+    Args:
+        lyrics: a parsed song, or a string in LeVo's form.
+        seconds: of the finished song, above 0.
+        is_cut: it ended at its longest length and not by itself, so the last sections may be missing: the
+            estimated lengths are then stretched only if they come to less than the song.
+    """
+    song = parse_lyrics(lyrics) if isinstance(lyrics, str) else lyrics
+    lengths = [(section.tag, _word_seconds(section.text) + section.length) for section in song.sections]
+    total = sum(length for _, length in lengths)
+    if not total:
+        return ()
+    scale = max(1.0, seconds / total) if is_cut else seconds / total
+    spans, start = [], 0.0
+    for tag, length in lengths:
+        end = min(start + scale * length, seconds)
+        if end > start:
+            spans.append(Span(tag, start, end))
+        start = end
+    return tuple(spans)
+
+
+def _word_seconds(words: str) -> float:
+    """About how long words are sung."""
+    seconds = len(_SYLLABLE.findall(words)) / SYLLABLES_PER_SECOND
+    return seconds + len(_WORD.findall(_SYLLABLE.sub(" ", words))) / WORDS_PER_SECOND
 
 
 def _plain_tokens(text: str) -> float:

@@ -72,10 +72,11 @@ def test_a_song_tells_what_it_is() -> None:
 
 def test_save_writes_what_the_command_line_writes(tmp_path: Path) -> None:
     (song,) = made(A, generate_type="vocal")
-    paths = song.save(tmp_path, format="flac", bits=24, tokens=True)
+    paths = song.save(tmp_path, format="flac", bits=24, tokens=True, plot=True)
     assert paths == {
         "vocal": tmp_path / "audio" / "a_vocal.flac",
         "tokens": tmp_path / "tokens" / "a.safetensors",
+        "plot": tmp_path / "plots" / "a.png",
     }
     assert all(path.is_file() for path in paths.values())
     with pytest.raises(ValueError, match="bits=16 has no meaning for mp3"):

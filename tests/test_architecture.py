@@ -22,9 +22,10 @@ ONLY_THERE = {
     "gradio": ("ui/",),
     "transformers": ("models/levo/text.py", "nn/musicfm.py", "models/levo/tiny.py", "evaluate/", "train/"),
     "soundfile": ("audio.py",),
+    "matplotlib": ("engine/picture.py",),
     "tqdm": ("cli.py", "commands/", "train/"),
     "argparse": ("cli.py", "commands/", "ui/", "evaluate/", "train/"),
-    "huggingface_hub": ("commands/fetch.py",),
+    "huggingface_hub": ("commands/hub.py",),
     "fcntl": ("records.py",),
 }
 MOST_MODULE, MOST_FUNCTION, MOST_POSITIONAL = 350, 60, 5

@@ -21,6 +21,9 @@ SCRIPTS = (
     "generate.sh",
     "tools/setup_env.sh",
     "tools/test.sh",
+    "tools/check_dockerfiles.sh",
+    "docker/Dockerfile",
+    ".dockerignore",
     ".ci/run",
     "pyproject.toml",
     "requirements.txt",
@@ -334,7 +337,7 @@ def test_ci_runs_every_check_and_fails_if_one_does(tree: Path) -> None:
     done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "1 failed" in done.stdout
-    for check in ("ruff check", "ruff format", "mypy"):
+    for check in ("ruff check", "ruff format", "mypy", "check_dockerfiles"):
         assert re.search(rf"^== .*{check}", done.stdout, re.MULTILINE)
 
 
@@ -355,5 +358,6 @@ def test_requirements_and_package_agree(repository: Path) -> None:
     assert set(names(project["dependencies"])) <= set(installed)
     extras = project["optional-dependencies"]
     assert set(names(extras["prompt"])) <= set(installed) | set(names(file("requirements_nodeps.txt")))
-    assert set(names(extras["dev"])) == set(names(file("requirements_dev.txt")))
+    dev = names(extras["dev"] + extras["plot"] + extras["evaluate"])
+    assert set(dev) == set(names(file("requirements_dev.txt")))
     assert not {"torchaudio", "torchvision"} & set(installed)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from songgen.config import (
+    GROUPS,
+    Command,
+    EvaluateConfig,
     GenerateConfig,
     config_folder,
     describe,
+    doctor_config,
+    evaluate_config,
     generate_config,
     loading,
     named_sampling,
     render_config,
 )
-from songgen.config_keys import KEYS, ConfigError, read_value
+from songgen.config_keys import BENCH_KEYS, KEYS, ConfigError, read_value
 from songgen.engine.settings import Output
 from songgen.runtime.sampling import DiffusionSampling, Sampling, changed_sampling
 
@@ -41,6 +47,7 @@ def test_defaults_are_those_of_the_published_scripts() -> None:
 def test_every_setting_reaches_its_field() -> None:
     given = [
         "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
+        "output.plot=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
@@ -50,12 +57,13 @@ def test_every_setting_reaches_its_field() -> None:
         "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
     ]  # fmt: skip
-    assert {word.partition("=")[0] for word in [*given, *NEEDED]} == KEYS.keys()
+    known = {key for key, _, _ in describe("generate")} - set(GROUPS)
+    assert {word.partition("=")[0] for word in [*given, *NEEDED]} == known
     found = config(*given)
     assert DiffusionSampling(**found.sampling) == DiffusionSampling(
         0.5, 3, 0.2, 2.0, 1.2, 9, 0.3, 8, 0.5, 3.0
     )
-    assert found.output == Output(Path("o"), "flac", 24, True)
+    assert found.output == Output(Path("o"), "flac", 24, True, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert found.num_samples == 3
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
@@ -67,6 +75,39 @@ def test_every_setting_reaches_its_field() -> None:
         "tiny", **options, codec_dtype="fp16", attention="sdpa", kv_cache="int8", threads=2
     )
     assert found.loading.gpu_memory == 10**10
+
+
+def test_every_setting_of_evaluate_reaches_its_field() -> None:
+    given = [
+        "requests=r", "prompts=p", "reference=f", "report=t", "transcripts=h", "language=zh",
+        "asr.program=faster-whisper", "asr.model=large-v3", "asr.device=cuda:1", "audiobox.python=a",
+        "audiobox.checkpoint=c", "songeval.dir=d", "songeval.python=s", "bootstrap.samples=200",
+        "bootstrap.confidence=0.9", "bootstrap.seed=4", "verbose=true",
+    ]  # fmt: skip
+    assert {word.partition("=")[0] for word in given} == {key for key, _, _ in describe("evaluate")}
+    assert evaluate_config(given) == EvaluateConfig(
+        requests=Path("r"),
+        prompts=Path("p"),
+        reference=Path("f"),
+        report=Path("t"),
+        transcripts=Path("h"),
+        language="zh",
+        asr={"program": "faster-whisper", "model": "large-v3", "device": "cuda:1"},
+        audiobox={"python": Path("a"), "checkpoint": Path("c")},
+        songeval={"dir": Path("d"), "python": Path("s")},
+        bootstrap={"samples": 200, "confidence": 0.9, "seed": 4},
+        verbose=True,
+    )
+    described = {key for command in get_args(Command) for key, _, _ in describe(command)}
+    assert {*KEYS, *BENCH_KEYS} == described - set(GROUPS)
+
+
+def test_an_asr_needs_its_model_and_a_model_its_program() -> None:
+    with pytest.raises(ConfigError, match=r"^asr\.model is not given: asr\.model=large-v3, or the folder"):
+        evaluate_config(["asr.program=faster-whisper"])
+    with pytest.raises(ConfigError, match=r"^asr\.model has no effect without asr\.program=faster-whisper$"):
+        evaluate_config(["asr.model=large-v3"])
+    assert evaluate_config([]).language is None and evaluate_config([]).reference.name == "published.yaml"
 
 
 def test_groups_and_single_values_in_any_order() -> None:
@@ -106,7 +147,7 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("xyzzy=1", r"xyzzy is not a setting of `songgen generate`, which knows: sampling\.temperature, "),
         (
             "output=x",
-            r"output is a group of settings: output\.dir, output\.format, output\.bits, output\.tokens",
+            r"output is a group of settings: output\.dir, output\.format, output\.bits, output\.tokens, ",
         ),
         ("--batch=4", r"--batch=4: settings are written key=value, without dashes"),
         ("batch", r"batch: settings are written key=value"),
@@ -166,7 +207,15 @@ def test_render_keeps_the_stems_unless_told() -> None:
     assert render_config(["model=tiny", "generate_type=bgm"]).generate_type == "bgm"
 
 
-@pytest.mark.parametrize("command", ["generate", "render"])
+def test_doctor_needs_no_model() -> None:
+    assert doctor_config([]).model is None and doctor_config(["model=x", "batch=2"]).batch == 2
+    with pytest.raises(ConfigError, match="threads has no effect on `songgen doctor`"):
+        doctor_config(["threads=2"])
+    docs = {key: doc for key, _, doc in describe("doctor")}
+    assert docs["model"].endswith("; null: all that are found")
+
+
+@pytest.mark.parametrize("command", ["generate", "render", "doctor"])
 def test_the_help_is_true(command: str) -> None:
     """Every key of the file is described, with the default that the file has."""
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())

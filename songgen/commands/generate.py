@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from songgen.commands.progress import Progress
-from songgen.commands.songs import CANNOT_START, Tally, help_on, load
+from songgen.commands.songs import CANNOT_START, Tally, check_output, help_on, load
 from songgen.config import GenerateConfig, describe, generate_config
 from songgen.requests import RequestFile, SongRequest, read_requests
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     config = generate_config(argv)
     if config.verbose:
         logging.getLogger("songgen").setLevel(logging.DEBUG)
+    check_output(config.output)
     requests = read_requests(
         config.input, default_generate_type=config.generate_type, default_num_samples=config.num_samples
     )

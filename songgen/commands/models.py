@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from songgen.models import catalog
-from songgen.models.levo.locate import is_checkpoint
 
-HEAD = ("name", "short", "longest", "languages", "GPU memory", "on disk")
+HEAD = ("name", "short", "longest", "languages", "GPU memory", "licence", "on disk")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -17,24 +16,27 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="songgen models", description="List the models.")
     parser.add_argument("--runtime-dir", type=Path, help="also look for models beside these runtime files")
     args = parser.parse_args(argv)
+    licences = list(dict.fromkeys(entry.licence for entry in catalog.entries()))
     rows: list[tuple[str, ...]] = [HEAD]
-    rows += [(name, "", "", "", "", "built in (noise, not music)") for name in catalog.BUILT_IN]
-    rows += [_row(entry, args.runtime_dir) for entry in catalog.entries()]
+    rows += [
+        (name, "", "1 min 00 s", "", "", "-", "built in (noise, not music)") for name in catalog.BUILT_IN
+    ]
+    rows += [_row(entry, licences, args.runtime_dir) for entry in catalog.entries()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(
         "\nGPU memory: as published, without and with prompt audio. Languages: as announced by the publisher."
     )
-    print(f"Licence of all published weights: {catalog.runtime_entry().licence}.")
-    print("Download one with `songgen fetch NAME`. Known, but not to be run:")
+    for number, licence in enumerate(licences, start=1):
+        print(f"Licence ({number}): {licence}.")
+    print("Download one with `songgen fetch NAME`. Not to be run:")
     for name, reason in catalog.not_supported().items():
         print(f"  {name}: {reason}")
     return 0
 
 
-def _row(entry: catalog.CatalogEntry, runtime_dir: Path | None) -> tuple[str, ...]:
-    places = catalog.model_places(entry, runtime_dir=runtime_dir)
+def _row(entry: catalog.CatalogEntry, licences: Sequence[str], runtime_dir: Path | None) -> tuple[str, ...]:
     minutes, seconds = divmod(int(entry.max_seconds), 60)
     return (
         entry.name,
@@ -42,5 +44,6 @@ def _row(entry: catalog.CatalogEntry, runtime_dir: Path | None) -> tuple[str, ..
         f"{minutes} min {seconds:02} s",
         ", ".join(entry.languages),
         f"{entry.memory_gb:g} / {entry.prompt_memory_gb:g} GB" if entry.memory_gb else "-",
-        next((str(place) for place in places if is_checkpoint(place)), "-"),
+        f"({licences.index(entry.licence) + 1})",
+        str(catalog.folder_of(entry, runtime_dir=runtime_dir) or "-"),
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from songgen.commands.progress import Progress
-from songgen.commands.songs import Tally, help_on, load
+from songgen.commands.songs import Tally, check_output, help_on, load, split_words
 from songgen.config import RenderConfig, describe, render_config
 
 RECORDS_NAME = "render"
@@ -28,11 +28,12 @@ def main(argv: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         _parser().print_help()
         return 0
-    is_setting = [_is_setting(word) for word in argv]
-    config = render_config([word for word, is_set in zip(argv, is_setting, strict=True) if is_set])
+    settings, paths = split_words(argv)
+    config = render_config(settings)
     if config.verbose:
         logging.getLogger("songgen").setLevel(logging.DEBUG)
-    files = token_files([Path(word) for word, is_set in zip(argv, is_setting, strict=True) if not is_set])
+    check_output(config.output)
+    files = token_files(paths)
     return _render(config, files)
 
 
@@ -54,11 +55,6 @@ def token_files(paths: Sequence[Path]) -> list[Path]:
     if not files:
         raise ValueError("no tokens are given: songgen render TOKENS... with files or folders of them")
     return list(dict.fromkeys(files))
-
-
-def _is_setting(word: str) -> bool:
-    """A word is a setting if it looks like one and is no file."""
-    return word.startswith("-") or ("=" in word and not Path(word).exists())
 
 
 def _render(config: RenderConfig, files: Sequence[Path]) -> int:

@@ -1,7 +1,8 @@
-"""What `generate` and `render` have in common: following a run to its end, and saying how it went."""
+"""What the commands that make songs have in common: following a run to its end, and saying how it went."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +63,17 @@ class Tally:
             print(f"Audio:   {output.dir / 'audio'}")
             if output.tokens:
                 print(f"Tokens:  {output.dir / 'tokens'}")
+            if output.plot:
+                print(f"Plots:   {output.dir / 'plots'}")
         print(f"Records: {records}")
+
+
+def check_output(output: Output) -> None:
+    """Refuse before anything is loaded what could only fail after a song is made. Raises ValueError."""
+    if output.plot:
+        from songgen.engine.picture import require_matplotlib
+
+        require_matplotlib()
 
 
 def load(loading: Loading, *, max_seconds: float | None = None, num_songs: int | None = None) -> SongModel:
@@ -81,6 +92,22 @@ def load(loading: Loading, *, max_seconds: float | None = None, num_songs: int |
     return load_model(
         options.pop("model"), **options, max_seconds=max_seconds, num_songs=num_songs, announce=announce
     )
+
+
+def run_line(model: Path | str) -> str:
+    """The command that makes the sample songs with a model, as it is typed here."""
+    name = shlex.quote(str(model))
+    if Path("generate.sh").is_file():
+        return f"sh generate.sh {name} sample/lyrics.jsonl output"
+    return f"songgen generate model={name} input=lyrics.jsonl output.dir=output"
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """The settings and paths of a command line: a word is a setting if it looks like one and is no file."""
+    is_setting = {word: word.startswith("-") or ("=" in word and not Path(word).exists()) for word in words}
+    return [word for word in words if is_setting[word]], [
+        Path(word) for word in words if not is_setting[word]
+    ]
 
 
 def help_on(settings: Sequence[tuple[str, str, str]]) -> str:

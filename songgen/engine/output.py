@@ -9,12 +9,15 @@ from pathlib import Path
 
 from songgen.audio import BITS, encode_audio
 from songgen.engine.drafts import TOKENS_KEY, encode_draft
+from songgen.engine.picture import draw_song
 from songgen.engine.plan import stem_name
 from songgen.engine.settings import Output
 from songgen.files import remove_leftovers, write_together
 from songgen.models.base import Song, SongModel
+from songgen.text_length import Span, estimate_spans
 
-AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER = "audio", "tokens", "jsonl"
+AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER, PLOTS_FOLDER = "audio", "tokens", "jsonl", "plots"
+PLOT_KEY = "plot"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Saved:
     """What was written of a song.
 
     Args:
-        paths: stem, or `tokens`, to path relative to the output folder.
+        paths: stem, or `tokens` or `plot`, to path relative to the output folder.
         bytes: such a path to its size.
         clipped: samples that had to be clipped.
         seconds: wall seconds of encoding and writing.
@@ -38,7 +41,7 @@ def save_song(song: Song, output: Output, model: SongModel) -> Saved:
     """Write a song's files; they appear whole, and none before all could be written.
 
     Raises:
-        ValueError: the model gave no stems, or samples that are not finite.
+        ValueError: the model gave no stems, or samples that are not finite; a picture cannot be drawn.
         OSError: a file could not be written.
     """
     start = time.perf_counter()
@@ -57,19 +60,29 @@ def save_song(song: Song, output: Output, model: SongModel) -> Saved:
     if output.tokens:
         paths[TOKENS_KEY] = f"{TOKENS_FOLDER}/{name}.safetensors"
         files[paths[TOKENS_KEY]] = encode_draft(song.draft, model)
+    if output.plot:
+        paths[PLOT_KEY] = f"{PLOTS_FOLDER}/{name}.png"
+        files[paths[PLOT_KEY]] = draw_song(name, song.stems, _spans(song))
     write_together({output.dir / path: data for path, data in files.items()})
     sizes = {path: len(data) for path, data in files.items()}
     return Saved(paths, sizes, clipped, time.perf_counter() - start)
 
 
+def _spans(song: Song) -> tuple[Span, ...]:
+    """About where the sections of a song lie, by the lyrics that the model was given."""
+    seconds = max(audio.seconds for audio in song.stems.values())
+    return estimate_spans(song.draft.job.request.lyrics, seconds, is_cut=song.draft.stopped == "length")
+
+
 def form_of(output: Output) -> dict[str, object]:
     """What of the output settings decides a song's files; equal settings give equal values."""
     bits = output.bits or (BITS[output.format][0] if output.format in BITS else None)
-    return {"format": output.format, "bits": bits, "tokens": output.tokens}
+    form: dict[str, object] = {"format": output.format, "bits": bits, "tokens": output.tokens}
+    return {**form, PLOT_KEY: True} if output.plot else form
 
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what killed runs left half-written in an output folder."""
-    for name in (AUDIO_FOLDER, TOKENS_FOLDER):
+    for name in (AUDIO_FOLDER, TOKENS_FOLDER, PLOTS_FOLDER):
         if (folder / name).is_dir():
             remove_leftovers(folder / name)

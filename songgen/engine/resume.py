@@ -64,6 +64,20 @@ class History:
         found = self._run_seeds.get(True) or self._run_seeds.get(False)
         return None if found is None else found[1]
 
+    @property
+    def songs(self) -> Mapping[str, dict[str, Any]]:
+        """The last record of every song by its name."""
+        return self._last
+
+    @property
+    def finished(self) -> dict[str, Mapping[str, Any]]:
+        """Song name to its last record, of the songs of which that is ok and names their files."""
+        return {
+            name: record
+            for name, record in self._last.items()
+            if record["status"] == "ok" and isinstance(record.get("paths"), Mapping)
+        }
+
     def find(self, name: str, wanted: str) -> dict[str, Any] | None:
         """The record of a song that need not be made again, or None.
 

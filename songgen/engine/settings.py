@@ -47,10 +47,11 @@ class Output:
     """Where songs go and in what form.
 
     Args:
-        dir: folder that gets `audio/`, `jsonl/` and `tokens/`.
+        dir: folder that gets `audio/`, `jsonl/`, `tokens/` and `plots/`.
         format: audio file format.
         bits: width of a sample, None for the format's default.
         tokens: whether the tokens of each song are kept too.
+        plot: whether a picture of each song is drawn too.
 
     Raises:
         ValueError: the format has no such width.
@@ -60,6 +61,7 @@ class Output:
     format: AudioFormat = "wav"
     bits: int | None = None
     tokens: bool = False
+    plot: bool = False
 
     def __post_init__(self) -> None:
         check_bits(self.format, self.bits)

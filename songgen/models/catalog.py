@@ -20,17 +20,18 @@ import yaml
 from songgen.models.levo import locate as levo
 from songgen.models.songbloom import locate as songbloom
 
-if TYPE_CHECKING:
-    from songgen.models.base import SongModel  # needs torch: listing and fetching do not
+if TYPE_CHECKING:  # they need torch: listing and fetching do not
+    import torch
+
+    from songgen.models.base import SongModel
+    from songgen.models.inspection import Inspection
     from songgen.models.levo.bench import BenchModel
+    from songgen.runtime.memory import Needs
 
 logger = logging.getLogger(__name__)
 
 BUILT_IN = ("tiny", "tiny-fast", "tiny-songbloom")
 """The built-in models: seeded random weights in the published layouts. They make noise, not music."""
-
-RUNTIME = "runtime"
-"""Name under which the files that all LeVo checkpoints share are fetched."""
 
 CHECKPOINT_FILES = ("config.yaml", "model.pt", "model.safetensors")
 
@@ -43,6 +44,7 @@ class CatalogEntry:
         name: the published name, also the folder's.
         aliases: shorter names.
         family, version: `levo` or `songbloom`; `v1` or `v2` of LeVo.
+        runtime: whose shared files it needs beside its own: `configs/<runtime>/runtime.yaml`.
         repository: where it is fetched from, on the Hugging Face hub.
         max_seconds: longest song.
         languages: ISO 639-1 codes, as announced by the publisher.
@@ -51,6 +53,7 @@ class CatalogEntry:
         licence: one line for whoever fetches it.
         sizes: of the language model, under the names of config.yaml (`dim`, `num_layers`, ...).
         files: patterns of the files to fetch.
+        needed: those patterns that must each be matched, where the family does not know better.
     """
 
     name: str
@@ -58,6 +61,7 @@ class CatalogEntry:
     licence: str
     family: str = "levo"
     version: str = ""
+    runtime: str = ""
     aliases: tuple[str, ...] = ()
     max_seconds: float = 0.0
     languages: tuple[str, ...] = ()
@@ -66,11 +70,12 @@ class CatalogEntry:
     parameters: int = 0
     sizes: Mapping[str, float] = field(default_factory=dict)
     files: tuple[str, ...] = CHECKPOINT_FILES
+    needed: tuple[str, ...] = ()
 
 
 @cache
 def entries() -> tuple[CatalogEntry, ...]:
-    """Every published model that songgen runs, smallest first within a version."""
+    """Every published model, by family and version, the smallest first."""
     folder = resources.files("songgen") / "configs" / "model"
     found = [
         _entry(yaml.safe_load(item.read_text(encoding="utf-8")))
@@ -78,13 +83,22 @@ def entries() -> tuple[CatalogEntry, ...]:
         if item.name.endswith(".yaml") and item.name != "not_supported.yaml"
     ]
     return tuple(
-        sorted(found, key=lambda entry: (entry.version, entry.parameters, entry.max_seconds, entry.name))
+        sorted(
+            found,
+            key=lambda entry: (
+                entry.family,
+                entry.version,
+                entry.parameters,
+                entry.max_seconds,
+                entry.name,
+            ),
+        )
     )
 
 
 @cache
 def not_supported() -> Mapping[str, str]:
-    """Names that songgen knows of and cannot run, each with the reason."""
+    """Names that songgen knows of and of which there is nothing to fetch, each with the reason."""
     text = (resources.files("songgen") / "configs" / "model" / "not_supported.yaml").read_text(
         encoding="utf-8"
     )
@@ -92,10 +106,14 @@ def not_supported() -> Mapping[str, str]:
 
 
 @cache
-def runtime_entry() -> CatalogEntry:
-    """The files that all LeVo checkpoints share; `version` and sizes are empty."""
-    text = (resources.files("songgen") / "configs" / "levo" / "runtime.yaml").read_text(encoding="utf-8")
-    return _entry(yaml.safe_load(text))
+def runtime_entries() -> Mapping[str, CatalogEntry]:
+    """The files that all checkpoints of a family share, by family; they have a folder of their own."""
+    folder = resources.files("songgen") / "configs"
+    found = sorted(item.name for item in folder.iterdir() if (item / "runtime.yaml").is_file())
+    return {
+        name: _entry(yaml.safe_load((folder / name / "runtime.yaml").read_text(encoding="utf-8")))
+        for name in found
+    }
 
 
 def find_entry(name: str) -> CatalogEntry | None:
@@ -105,6 +123,27 @@ def find_entry(name: str) -> CatalogEntry | None:
         if wanted in {_plain(known) for known in (entry.name, entry.repository, *entry.aliases)}:
             return entry
     return None
+
+
+def holds_files(entry: CatalogEntry, folder: Path) -> bool:
+    """Whether a folder holds what an entry needs to be loaded; the files are not opened."""
+    if entry.family == "songbloom" and entry.runtime:
+        return songbloom.holds_model(folder, entry.name)
+    if entry.family == "levo" and not entry.needed:
+        return levo.is_checkpoint(folder)
+    return bool(entry.needed) and all(any(folder.glob(pattern)) for pattern in entry.needed)
+
+
+def folder_of(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> Path | None:
+    """Where a published model is on this disk; None if it is in none of its places.
+
+    A folder; or of SongBloom, whose models may lie side by side in a folder of any name, the model's yaml.
+    """
+    places = list(model_places(entry, runtime_dir=runtime_dir))
+    if entry.family == "songbloom":
+        places += [root.absolute() for root in _roots(runtime_dir)]
+        return next((place / f"{entry.name}.yaml" for place in places if holds_files(entry, place)), None)
+    return next((place for place in places if holds_files(entry, place)), None)
 
 
 def explain_unknown(name: str) -> str:
@@ -123,13 +162,16 @@ def explain_unknown(name: str) -> str:
 
 def model_places(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> tuple[Path, ...]:
     """The folders in which a published model is looked for, first to last."""
+    names = (entry.name, entry.repository.rpartition("/")[2])
+    return tuple(dict.fromkeys((root / name).absolute() for root in _roots(runtime_dir) for name in names))
+
+
+def _roots(runtime_dir: Path | None) -> list[Path]:
+    """The folders whose folders are looked at."""
     roots = [Path(), Path("ckpt"), Path("models")]
     if runtime_dir is not None:
         roots += [Path(runtime_dir), Path(runtime_dir) / "ckpt", Path(runtime_dir).parent]
-    names = [entry.name, entry.repository.rpartition("/")[2]]
-    if entry.family == "songbloom":  # several models side by side in a folder of any name
-        names.append("")
-    return tuple(dict.fromkeys((root / name).absolute() for root in roots for name in names))
+    return roots
 
 
 def family_of(path: Path) -> str | None:
@@ -155,12 +197,10 @@ def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) ->
     if family_of(path) is not None or (path.exists() and entry is None):
         return path.absolute()
     if entry is not None:
-        places = model_places(entry, runtime_dir=runtime_dir)
-        for place in places:
-            found = place / f"{entry.name}.yaml" if entry.family == "songbloom" else place
-            if family_of(found) == entry.family:
-                return found
-        looked = "".join(f"\n  {place}" for place in places)
+        found = folder_of(entry, runtime_dir=runtime_dir)
+        if found is not None:
+            return found
+        looked = "".join(f"\n  {place}" for place in model_places(entry, runtime_dir=runtime_dir))
         raise FileNotFoundError(
             f"{entry.name} is not on this disk; it was looked for in{looked}\n"
             f"Get it with `songgen fetch {entry.name}`"
@@ -261,8 +301,7 @@ def load_bench(
     from songgen.models.levo.bench_loading import bench_checkpoint, bench_random
     from songgen.models.levo.model import LevoModel
 
-    is_built_in = any(_plain(name_or_path) == _plain(name) for name in BUILT_IN)
-    if weights == "checkpoint" or is_built_in:
+    if weights == "checkpoint" or built_in_folder(name_or_path) is not None:
         model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **options)
         if not isinstance(model, LevoModel):
             raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
@@ -270,9 +309,56 @@ def load_bench(
     entry = find_entry(name_or_path)
     if entry is None:
         raise ValueError(explain_unknown(name_or_path))
+    if entry.family != "levo":
+        raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
     if not entry.sizes:
         raise ValueError(f"{entry.name}: weights=random needs its sizes, which the catalogue does not have")
     return bench_random(entry.sizes, entry.max_seconds, RunSettings(**options))
+
+
+def inspect_model(
+    name_or_path: str | Path,
+    *,
+    runtime_dir: Path | None = None,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: str = "auto",
+    batch: int | None = None,
+    free: int,
+) -> Inspection:
+    """Look at a model without loading it: are its files there and whole, and would it fit.
+
+    Args:
+        name_or_path, runtime_dir, memory, batch: as of `load_model`.
+        device, dtype: as chosen.
+        free: bytes that the device has.
+
+    Raises:
+        FileNotFoundError: it is not on this disk; says where it was looked for and how to get it.
+        ValueError: an unknown name, or one that songgen cannot run.
+    """
+    from songgen.models.levo.inspect import inspect as look
+
+    folder = built_in_folder(name_or_path)
+    if folder is None:
+        folder = find_folder(name_or_path, runtime_dir=runtime_dir)
+    if family_of(folder) == "songbloom":
+        from songgen.models.songbloom.inspect import inspect as look
+    return look(
+        folder, runtime_dir=runtime_dir, device=device, dtype=dtype, memory=memory, batch=batch, free=free
+    )
+
+
+def needs_of(entry: CatalogEntry, dtype: torch.dtype, device: torch.device) -> Needs | None:
+    """The memory that a published model will need, by the catalogue alone; None if that cannot be told."""
+    if not entry.sizes:
+        return None
+    if entry.family == "songbloom":
+        from songgen.models.songbloom.inspect import needs_of_sizes
+    else:
+        from songgen.models.levo.inspect import needs_of_sizes
+
+    return needs_of_sizes(entry.sizes, entry.max_seconds, dtype=dtype, device=device)
 
 
 def _check_name(folder: Path, model: SongModel) -> None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-LFS_POINTER_START = b"version https://git-lfs.github.com/spec/"
-
-LFS_POINTER_MAX_BYTES = 1024
+from songgen.runtime.whole_files import is_lfs_pointer
 
 
 def places_of(checkpoint: Path, shared: str, runtime_dir: Path | None = None) -> tuple[Path, ...]:
@@ -53,14 +51,6 @@ def find_shared(
         f"{relative} was not found; it was looked for in{looked}\n"
         f"Get the runtime files with `{fetch}`, or name their folder with runtime_dir=FOLDER"
     )
-
-
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the few lines that Git leaves where git-lfs was not installed."""
-    if not path.is_file() or path.stat().st_size > LFS_POINTER_MAX_BYTES:
-        return False
-    with path.open("rb") as stream:
-        return stream.read(len(LFS_POINTER_START)) == LFS_POINTER_START
 
 
 def require_content(path: Path) -> None:

@@ -17,9 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from songgen.runtime.whole_files import is_lfs_pointer
+
 Module = TypeVar("Module", bound=nn.Module)
 
-LFS_HEADER = b"version https://git-lfs"
 NAMES_SHOWN = 8
 
 UNPICKLE_ERRORS = (
@@ -51,11 +52,9 @@ def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    with path.open("rb") as file:
-        head = file.read(len(LFS_HEADER))
-    if head == LFS_HEADER:
+    if is_lfs_pointer(path):
         raise ValueError(f"{path}: a Git-LFS pointer, not the weights; fetch the file itself")
-    if not head:
+    if not path.stat().st_size:
         raise ValueError(f"{path}: an empty file")
     if path.suffix != ".safetensors":
         tensors = _flat(unpickle(path, mmap=True), path)

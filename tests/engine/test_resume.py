@@ -81,6 +81,7 @@ def test_a_changed_request_is_made_anew(tmp_path: Path, change: dict[str, Any]) 
         {"output": {"format": "flac"}},
         {"output": {"bits": 24}},
         {"output": {"tokens": True}},
+        {"output": {"plot": True}},
         {"model": FakeModel(identity="e" * 64)},
     ],
 )

@@ -21,6 +21,12 @@ NAMES = {
     "songgeneration_v2_medium": ("v2", 270, 12, 18, 2829586944),
     "songgeneration_v2_fast": ("v2", 270, 0, 0, 3794745344),
 }
+SONGBLOOM = {
+    "songbloom_full_150s": (150, "CypressYang/SongBloom"),
+    "songbloom_full_150s_dpo": (150, "CypressYang/SongBloom"),
+    "songbloom_full_240s": (240, "CypressYang/SongBloom_long"),
+}
+LEVO = [entry for entry in catalog.entries() if entry.family == "levo"]
 
 
 @pytest.fixture
@@ -66,17 +72,31 @@ def test_the_catalogue_holds_the_published_models() -> None:
             entry.prompt_memory_gb,
             entry.parameters,
         )
-        for entry in catalog.entries()
+        for entry in LEVO
     }
     assert found == NAMES
-    for entry in catalog.entries():
+    for entry in LEVO:
         assert "academic" in entry.licence
         assert entry.repository.startswith(("lglg666/SongGeneration-", "waytan22/SongGeneration-"))
         assert entry.sizes["lyric_max_len"] == (300 if entry.max_seconds == 150 else 600)
         assert entry.sizes["dim"] % entry.sizes["num_heads"] == 0
 
 
-@pytest.mark.parametrize("entry", catalog.entries(), ids=lambda entry: entry.name)
+def test_the_catalogue_holds_songbloom() -> None:
+    """Its models lie in two repositories, its shared files in one of them."""
+    found = {
+        entry.name: (entry.max_seconds, entry.repository)
+        for entry in catalog.entries()
+        if entry.family == "songbloom"
+    }
+    assert found == SONGBLOOM and len(found) + len(LEVO) == len(catalog.entries())
+    for name in found:
+        entry = catalog.find_entry(name)
+        assert entry is not None and entry.files == entry.needed == (f"{name}.yaml", f"{name}.pt")
+        assert catalog.runtime_entries()[entry.runtime].repository == "CypressYang/SongBloom"
+
+
+@pytest.mark.parametrize("entry", LEVO, ids=lambda entry: entry.name)
 def test_sizes_give_the_published_number_of_parameters(entry: catalog.CatalogEntry) -> None:
     """A wrong figure in a data file must not pass: the sizes give the published count exactly."""
     assert parameter_count(entry) == entry.parameters
@@ -136,12 +156,27 @@ def test_a_name_that_is_not_on_disk_gives_places_and_the_fetch_line(here: Path) 
         ("laarge", r"did you mean large\?\nThe catalogue has: tiny, tiny-fast, tiny-songbloom, base,"),
         ("zzz", r"'zzz' is neither a folder nor a name of the catalogue\nThe catalogue has: tiny"),
         ("songgeneration_v1.5_base", "announced by the publisher, no weights were published"),
-        ("songbloom-full-150s", "another family"),
     ],
 )
-def test_unknown_and_unsupported_names_are_explained(here: Path, name: str, message: str) -> None:
+def test_unknown_names_are_explained(here: Path, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         catalog.find_folder(name)
+
+
+@pytest.mark.parametrize("place", ["models/songbloom_full_240s", "SongBloom_long", ".", "cache"])
+def test_songbloom_models_may_lie_side_by_side(here: Path, place: str) -> None:
+    """In a folder of their name, of the repository's, or of any other: the yaml says which is meant."""
+    folder = here / place
+    folder.mkdir(parents=True, exist_ok=True)
+    entry = catalog.find_entry("songbloom_full_240s")
+    assert entry is not None and catalog.folder_of(entry) is None
+    for name in ("songbloom_full_150s", "songbloom_full_240s"):
+        (folder / f"{name}.yaml").write_text("model:\n  diff_layers: 12\n")
+        (folder / f"{name}.safetensors").write_text("x")
+    wanted = folder / "songbloom_full_240s.yaml"
+    runtime_dir = folder if place == "cache" else None
+    for given in (wanted, folder / "songbloom_full_240s", "songbloom_full_240s"):
+        assert catalog.find_folder(given, runtime_dir=runtime_dir).samefile(wanted)
 
 
 def test_a_path_that_is_not_there(here: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from parity_cases import songbloom_generation as generation
 from parity_cases.case import Case, Check, compare, failed
 from parity_cases.songbloom_case import CPU, Recorded
+from parity_cases.songbloom_text import run_songbloom_text
 from songgen.models.songbloom.diffusion import diffuse_block, guide, with_null
 from songgen.models.songbloom.lora import LoraOptions, fold_adapters
 from songgen.models.songbloom.network import BlockContext, SongBloomNetwork
@@ -30,7 +31,7 @@ MODULE, BFLOAT16 = 1e-5, 2e-2
 Runner = Callable[[Recorded, str], Iterator[Check]]
 
 NOT_COMPARED = {
-    "lyric_cond": r".*\.(ids|mask)",
+    "lyric_cond": r".*\.(ids|mask)",  # ids: with the text
     "lyric_cond_interpolate": r".*",  # no published model has it
     "prompt_cond": r".*\.(wav|mask|noise)",
     "vae": r"audio|noise|.*_in",
@@ -59,6 +60,7 @@ def run_songbloom(case: Case) -> Iterator[Check]:
         for tensor in recorded.tensors(name):
             if f"{name}.{tensor}" not in compared and not exempt.fullmatch(tensor):
                 yield failed(f"{name}.{tensor}", "recorded, but not computed here")
+    yield from run_songbloom_text(case.folder)
     if (case.folder / "max_frames.json").is_file():
         yield from generation.run_max_frames(recorded)
 

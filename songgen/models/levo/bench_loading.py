@@ -11,7 +11,7 @@ from songgen.models.levo.bench import BenchModel
 from songgen.models.levo.checkpoint import CodecParts
 from songgen.models.levo.codec import choose_codec_dtype
 from songgen.models.levo.model import LevoModel, Loaded
-from songgen.models.levo.random_model import num_parameters, published_config, random_codec, random_lelm
+from songgen.models.levo.random_model import num_parameters, random_codec, random_lelm
 from songgen.nn.attention import choose_attention
 from songgen.runtime.device import (
     choose_device,
@@ -55,7 +55,8 @@ def bench_random(sizes: Mapping[str, float], max_seconds: float, settings: RunSe
             "dtype=bf16 halves the weights of fp32"
         )
     torch.set_num_threads(choose_threads(settings.threads, count))
-    tracks = 2 if published_config(sizes, max_seconds).num_codebooks > 1 else 1
-    codec: Loaded[CodecParts] = Loaded(lambda: random_codec(tracks, dtype=codec_precision, device=where))
     lelm = random_lelm(sizes, max_seconds, dtype=precision, device=where)
+    codec: Loaded[CodecParts] = Loaded(
+        lambda: random_codec(lelm.config.num_codebooks, dtype=codec_precision, device=where)
+    )
     return BenchModel(lelm, codec.get, where, backend, kv_cache, copy_bandwidth(where))

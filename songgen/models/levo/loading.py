@@ -110,7 +110,7 @@ def load(
     shapes = _language_model_shapes(files.language_model(config))
     text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[DESCRIPTION_TABLE][0])
     torch.set_num_threads(choose_threads(settings.threads, sum(map(math.prod, shapes.values()))))
-    needs = _needs(
+    needs = needs_of_files(
         config, files, shapes, settings.max_seconds, dtype=precision, device=where, is_int8=is_int8
     )
     plan = _plan(needs, settings, where)
@@ -229,7 +229,7 @@ def _parts(
     )
 
 
-def _needs(
+def needs_of_files(
     config: LevoConfig,
     files: LevoFiles,
     language_model: Shapes,

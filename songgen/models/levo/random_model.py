@@ -79,17 +79,26 @@ def random_lelm(
     return lelm
 
 
-def random_codec(num_tracks: int, *, dtype: torch.dtype, device: torch.device) -> CodecParts:
-    """Codec and VAE of published size: dual-track, or of the mixture for models of one codebook.
+def empty_codec(num_codebooks: int) -> tuple[LevoCodec, OobleckVAE]:
+    """Codec and VAE of published size on the meta device: dual-track, or of the mixture for one codebook."""
+    config = CodecConfig() if num_codebooks > 1 else MIXED_CODEC
+    codec = build(lambda: LevoCodec(config))
+    return codec, build(lambda: OobleckVAE(OobleckConfig(), has_encoder=False))
+
+
+def codec_numel(num_codebooks: int) -> int:
+    """Numbers in the weights of codec and VAE of published size, the VAE's encoder among them."""
+    parts = empty_codec(num_codebooks)[0], build(lambda: OobleckVAE(OobleckConfig()))
+    return sum(tensor.numel() for part in parts for tensor in part.state_dict().values())
+
+
+def random_codec(num_codebooks: int, *, dtype: torch.dtype, device: torch.device) -> CodecParts:
+    """Codec and VAE with random weights.
 
     Args:
         dtype: of the flow network's matrix products.
     """
-    config = CodecConfig() if num_tracks > 1 else MIXED_CODEC
-    codec, vae = (
-        build(lambda: LevoCodec(config)),
-        build(lambda: OobleckVAE(OobleckConfig(), has_encoder=False)),
-    )
+    codec, vae = empty_codec(num_codebooks)
     for module in (codec, vae):
         fill_(module, device)
         fuse_weight_norm_(module)

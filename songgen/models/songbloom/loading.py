@@ -204,10 +204,7 @@ def _parts(
         return load_vae(vae_config, tensors, source=source, device=device, has_encoder=has_encoder)
 
     def make_separator() -> Separator:
-        places = [*files.places, *places_of(files.config.parent, SEPARATOR_FOLDER, files.runtime_dir)]
-        found = [
-            find_shared(name, places, fetch=FETCH_SEPARATOR) for name in (SEPARATOR_WEIGHTS, SEPARATOR_CONFIG)
-        ]
+        found = [find_separator_file(files, name) for name in (SEPARATOR_WEIGHTS, SEPARATOR_CONFIG)]
         return load_separator(*found, device=device)
 
     return Parts(
@@ -217,6 +214,12 @@ def _parts(
         text=Loaded(lambda: SongBloomText(config.vocabulary)),
         separator=Loaded(make_separator),
     )
+
+
+def find_separator_file(files: ModelFiles, name: str) -> Path:
+    """A file of the separator, beside the model or among LeVo's shared files. Raises FileNotFoundError."""
+    places = [*files.places, *places_of(files.config.parent, SEPARATOR_FOLDER, files.runtime_dir)]
+    return find_shared(name, places, fetch=FETCH_SEPARATOR)
 
 
 def num_parameters(config: SongBloomConfig) -> int:

@@ -57,6 +57,12 @@ def is_checkpoint(path: Path) -> bool:
     return bool(_configs(path))
 
 
+def holds_model(folder: Path, name: str) -> bool:
+    """Whether a folder holds a model's yaml and weights; the files are not opened."""
+    has_weights = any((folder / (name + suffix)).is_file() for suffix in WEIGHT_SUFFIXES)
+    return has_weights and (folder / f"{name}.yaml").is_file()
+
+
 def find_model(path: Path, *, runtime_dir: Path | None = None) -> ModelFiles:
     """The files of the model that a path means: a folder, the yaml, the weights, or both without suffix.
 

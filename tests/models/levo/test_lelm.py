@@ -176,7 +176,8 @@ def test_published_sizes_have_exactly_the_published_tensors(name: str, repositor
 
 
 def test_published_lengths_fit_the_published_positions() -> None:
-    lengths = {entry.name: published_config(entry.sizes, entry.max_seconds).capacity for entry in entries()}
+    levo = [entry for entry in entries() if entry.family == "levo"]
+    lengths = {entry.name: published_config(entry.sizes, entry.max_seconds).capacity for entry in levo}
     assert lengths["songgeneration_base"] == 602 + 4001
     assert lengths["songgeneration_large"] == 952 + 7001
 

@@ -9,14 +9,12 @@ import torch
 
 from songgen.models.catalog import CatalogEntry, entries
 from songgen.models.levo.checkpoint import TEXT_TABLES, build_lelm, read_lm_tensors
-from songgen.models.levo.codec import CodecConfig, LevoCodec
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.model import LevoModel
 from songgen.models.levo.needs import needs_of, slot_bytes
-from songgen.models.levo.random_model import published_config
+from songgen.models.levo.random_model import codec_numel, published_config
 from songgen.nn.kv_cache import bytes_per_position
-from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.runtime.checkpoint import build
 from songgen.runtime.memory import CUDA_CONTEXT, GB, MemoryPlan, Needs, plan_memory
 
@@ -29,12 +27,6 @@ def shapes_of(entry: CatalogEntry, config: LevoConfig) -> dict[str, tuple[int, .
     rows = {name: int(entry.sizes[name]) for name in ("lyric_rows", "description_rows")}
     lelm = build(lambda: LeLM(config, **rows))
     return {name: tuple(tensor.shape) for name, tensor in lelm.state_dict().items()}
-
-
-def codec_size() -> int:
-    """Numbers in the weights of the published codec and VAE."""
-    parts = build(lambda: LevoCodec(CodecConfig())), build(lambda: OobleckVAE(OobleckConfig()))
-    return sum(tensor.numel() for part in parts for tensor in part.state_dict().values())
 
 
 def position_bytes(config: LevoConfig, *, is_int8: bool = False) -> int:
@@ -50,7 +42,7 @@ def needs(name: str, seconds: float | None = None) -> Needs:
     return needs_of(
         config,
         shapes_of(entry, config),
-        codec_numel=codec_size(),
+        codec_numel=codec_numel(config.num_codebooks),
         max_frames=config.num_frames(seconds),
         item=2,
         position_bytes=position_bytes(config),
@@ -97,7 +89,7 @@ def test_large_fits_16_gb_whole_with_8_bit_caches_or_shorter_songs(name: str) ->
     small = needs_of(
         config,
         shapes,
-        codec_numel=codec_size(),
+        codec_numel=codec_numel(config.num_codebooks),
         max_frames=config.max_frames,
         item=2,
         position_bytes=position_bytes(config, is_int8=True),

