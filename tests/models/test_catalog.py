@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from songgen.models import catalog
+from songgen.models.songbloom.locate import find_model
 from songgen.models.base import RunSettings
 
 NAMES = {
@@ -175,8 +176,9 @@ def test_songbloom_models_may_lie_side_by_side(here: Path, place: str) -> None:
         (folder / f"{name}.safetensors").write_text("x")
     wanted = folder / "songbloom_full_240s.yaml"
     runtime_dir = folder if place == "cache" else None
-    for given in (wanted, folder / "songbloom_full_240s", "songbloom_full_240s"):
-        assert catalog.find_folder(given, runtime_dir=runtime_dir).samefile(wanted)
+    for given in (wanted, "songbloom_full_240s"):
+        found = find_model(catalog.find_folder(given, runtime_dir=runtime_dir))
+        assert found.config.samefile(wanted)
 
 
 def test_a_path_that_is_not_there(here: Path) -> None:

@@ -14,7 +14,7 @@ from songgen.runtime.sampling import DiffusionSampling
 
 RMS_NORM_EPS = 1e-6
 FRAME_RATE = 25
-DATA = Path(__file__).parent / "data"
+BUILT_IN_FILES = Path(__file__).resolve().parents[2] / "configs" / "songbloom"
 EXTRA_SECONDS = 10
 """As published: a song may be this much longer than the `max_dur` of the yaml."""
 
@@ -133,7 +133,7 @@ def read_config(path: Path, *, search: Sequence[Path] = ()) -> SongBloomConfig:
         FileNotFoundError: the file is missing.
         ValueError: a key is missing, or has a value that songgen cannot run.
     """
-    tree = read_published_yaml(path, search=(*search, DATA))
+    tree = read_published_yaml(path, search=(*search, BUILT_IN_FILES))
     try:
         return config_of(tree)
     except KeyError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from songgen.models.published_yaml import read_published_yaml
-from songgen.models.songbloom.config import DATA, SongBloomConfig, config_of, read_config
+from songgen.models.songbloom.config import BUILT_IN_FILES, SongBloomConfig, config_of, read_config
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "songbloom"
 PUBLISHED = GOLDEN / "songbloom_full_150s.yaml"
@@ -17,7 +17,7 @@ PUBLISHED = GOLDEN / "songbloom_full_150s.yaml"
 
 @pytest.fixture(scope="module")
 def tree() -> dict[str, Any]:
-    return read_published_yaml(PUBLISHED, search=[DATA])
+    return read_published_yaml(PUBLISHED, search=[BUILT_IN_FILES])
 
 
 def changed(tree: dict[str, Any], key: str, value: Any) -> SongBloomConfig:
