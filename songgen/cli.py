@@ -15,6 +15,7 @@ COMMANDS = {
     "generate": "make songs from a file of requests",
     "render": "make audio from saved tokens",
     "evaluate": "score folders of songs",
+    "ui": "serve a page that makes songs, on this machine",
     "check": "find what in the lyrics and descriptions will hurt, and mend it",
     "models": "list the models",
     "fetch": "download a published model",
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     command, rest = _command(words)
     _set_up_logging()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read by Ray, where it is used: no calls home
     try:
         words = [*_settings_of_environment(command), *rest]
         return int(importlib.import_module(f"songgen.commands.{command}").main(words))

@@ -1,9 +1,4 @@
-"""The settings: Hydra composes `configs/`, and this file turns the tree at once into frozen dataclasses.
-
-Hydra's part is the files and the groups (`sampling=greedy` chooses `configs/sampling/greedy.yaml`). A
-`key=value` is then set here and not by Hydra's override grammar, so that a file name may hold any character.
-Nothing outside this file sees a Hydra or OmegaConf object.
-"""
+"""The settings of each command as a frozen dataclass; `config_tree.py` composes and checks their values."""
 
 from __future__ import annotations
 
@@ -12,19 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from songgen.config_keys import ConfigError, did_you_mean, keys_of, read_value
-from songgen.engine.settings import LyricsPolicy, Output
+from songgen.config_keys import ConfigError, read_value
+from songgen.config_tree import choices_of, config_folder, tree_of, values_of
+from songgen.engine.settings import Engine, LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
-
-Command = Literal["generate", "render", "bench", "doctor", "evaluate"]
-GROUPS = ("sampling",)
-REQUIRED = {
-    "model": "model=tiny, a published name (see `songgen models`) or a checkpoint folder",
-    "input": "input=FILE.jsonl",
-}
-OPTIONAL = {("doctor", "model"): "all that are found"}
-"""Commands that can do without what others require, and what they do then."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,7 @@ class GenerateConfig:
     loading: Loading
     input: Path
     output: Output
+    engine: Engine
     sampling: Mapping[str, Any]
     generate_type: GenerateType
     stems: StemSource
@@ -131,13 +119,29 @@ class EvaluateConfig:
     verbose: bool
 
 
+@dataclass(frozen=True)
+class UiConfig:
+    """The settings of `songgen ui`; `output` says what the form starts with, `max_upload_mb` is in 10**6
+    bytes."""
+
+    loading: Loading
+    output: Output
+    stems: StemSource
+    lyrics: LyricsPolicy
+    host: str
+    port: int
+    share: bool
+    max_upload_mb: int
+    verbose: bool
+
+
 def generate_config(overrides: Sequence[str]) -> GenerateConfig:
     """The settings of `songgen generate` with some `key=value` in place.
 
     Raises:
         ConfigError: an unknown key, a value that is not allowed, or a missing setting.
     """
-    values = _values("generate", overrides)
+    values = values_of("generate", overrides)
     names = (
         "input",
         "generate_type",
@@ -151,7 +155,13 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         "verbose",
     )
     own = {name: values[name] for name in names}
-    return GenerateConfig(loading=_loading(values), output=_output(values), sampling=_sampling(values), **own)
+    return GenerateConfig(
+        loading=_loading(values),
+        output=_output(values),
+        engine=_engine(values),
+        sampling=_sampling(values),
+        **own,
+    )
 
 
 def render_config(overrides: Sequence[str]) -> RenderConfig:
@@ -160,7 +170,7 @@ def render_config(overrides: Sequence[str]) -> RenderConfig:
     Raises:
         ConfigError: as `generate_config`.
     """
-    values = _values("render", overrides)
+    values = values_of("render", overrides)
     own = {name: values[name] for name in ("generate_type", "resume", "verbose")}
     return RenderConfig(loading=_loading(values), output=_output(values), **own)
 
@@ -171,7 +181,7 @@ def bench_config(overrides: Sequence[str]) -> BenchConfig:
     Raises:
         ConfigError: as `generate_config`.
     """
-    values = _values("bench", overrides)
+    values = values_of("bench", overrides)
     return BenchConfig(folder=values.pop("output.dir"), **values)
 
 
@@ -181,7 +191,7 @@ def doctor_config(overrides: Sequence[str]) -> DoctorConfig:
     Raises:
         ConfigError: as `generate_config`, but a model need not be given.
     """
-    return DoctorConfig(**_values("doctor", overrides))
+    return DoctorConfig(**values_of("doctor", overrides))
 
 
 def evaluate_config(overrides: Sequence[str]) -> EvaluateConfig:
@@ -190,7 +200,7 @@ def evaluate_config(overrides: Sequence[str]) -> EvaluateConfig:
     Raises:
         ConfigError: as `generate_config`; or a program without its model, and the reverse.
     """
-    values = _values("evaluate", overrides)
+    values = values_of("evaluate", overrides)
     own: dict[str, Any] = {name: values[name] for name in ("requests", "prompts", "report", "transcripts")}
     own |= {name: _group(values, name) for name in ("asr", "audiobox", "songeval", "bootstrap")}
     asr = own["asr"]
@@ -206,13 +216,30 @@ def evaluate_config(overrides: Sequence[str]) -> EvaluateConfig:
     )
 
 
+def ui_config(overrides: Sequence[str]) -> UiConfig:
+    """The settings of `songgen ui` with some `key=value` in place.
+
+    Raises:
+        ConfigError: as `generate_config`.
+    """
+    values = values_of("ui", overrides)
+    own = {name: values[name] for name in ("stems", "lyrics", "verbose")}
+    page = {name: values[f"ui.{name}"] for name in ("host", "port", "share", "max_upload_mb")}
+    return UiConfig(loading=_loading(values), output=_output(values), **own, **page)
+
+
+def sampling_names() -> list[str]:
+    """The files in `configs/sampling`, for whoever lets a user choose."""
+    return choices_of("sampling")
+
+
 def named_sampling(name: str) -> dict[str, Any]:
     """The sampling settings of a file in `configs/sampling`: what it changes of a model's own.
 
     Raises:
         ConfigError: there is no such file.
     """
-    tree = _tree("generate", {"sampling": name})
+    tree = tree_of("generate", {"sampling": name})
     return _sampling(
         {key: read_value(key, value) for key, value in tree.items() if key.startswith("sampling.")}
     )
@@ -229,112 +256,6 @@ def loading(model: str | Path, **options: object) -> Loading:
     )
 
 
-def describe(command: Command) -> list[tuple[str, str, str]]:
-    """Each setting of a command: key, default as text, and one line of explanation."""
-    tree = _tree(command, {})
-    rows: list[tuple[str, str, str]] = []
-    for key, setting in keys_of(command).items():
-        if key not in tree:
-            continue
-        group, value = key.partition(".")[0], tree[key]
-        if group in GROUPS and all(row[0] != group for row in rows):
-            rows.append((group, _default_choice(group), f"named settings: {', '.join(_choices(group))}"))
-        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        null = OPTIONAL.get((command, key), setting.null)
-        rows.append((key, shown, setting.doc + (f"; null: {null}" if value is None else "")))
-    return rows
-
-
-def config_folder() -> Path:
-    """The folder of the configuration files, of an installed songgen or of a checkout."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "generate.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"configs/generate.yaml is neither in {package} nor in {package.parent}")
-
-
-def _values(command: Command, overrides: Sequence[str]) -> dict[str, Any]:
-    """All settings of a command by key, checked and complete."""
-    given = dict(_split(override) for override in overrides)
-    choices = {group: given.pop(group) for group in GROUPS if group in given}
-    tree = _tree(command, choices)
-    for key in given:
-        if key not in tree:
-            raise ConfigError(_unknown(key, command, tree))
-    values = {
-        key: read_value(
-            key,
-            given.get(key, default),
-            may_be_null=(command, key) != ("generate", "generate_type"),
-            command=command,
-        )
-        for key, default in tree.items()
-    }
-    for key, example in REQUIRED.items():
-        if key in values and values[key] is None and (command, key) not in OPTIONAL:
-            raise ConfigError(f"{key} is not given: {example}")
-    return values
-
-
-def _split(override: str) -> tuple[str, str]:
-    key, separator, value = override.partition("=")
-    if key.startswith("-"):
-        raise ConfigError(f"{override}: settings are written key=value, without dashes")
-    if not separator:
-        raise ConfigError(f"{override}: settings are written key=value")
-    return key.strip(), value
-
-
-def _unknown(key: str, command: Command, tree: Mapping[str, object]) -> str:
-    inner = [name for name in tree if name.startswith(f"{key}.")]
-    if inner:
-        return f"{key} is a group of settings: {', '.join(inner)}"
-    if key in keys_of(command):
-        return f"{key} has no effect on `songgen {command}`, which knows: {', '.join(tree)}"
-    near = did_you_mean(key, [*tree, *GROUPS])
-    return f"{key} is not a setting of `songgen {command}`{near or ', which knows: ' + ', '.join(tree)}"
-
-
-def _tree(command: Command, choices: Mapping[str, str]) -> dict[str, object]:
-    """The composed configuration as plain values by dotted key."""
-    for group, choice in choices.items():
-        allowed = _choices(group)
-        if command != "generate":
-            raise ConfigError(f"{group} has no effect on `songgen {command}`")
-        if choice not in allowed:
-            raise ConfigError(
-                f"{group}={choice}: must be one of {', '.join(allowed)}{did_you_mean(choice, allowed)}"
-            )
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(config_dir=str(config_folder()), version_base=None):
-        composed = compose(command, overrides=[f"{group}={choice}" for group, choice in choices.items()])
-        plain = OmegaConf.to_container(composed, resolve=True)
-    flat: dict[str, object] = {}
-    assert isinstance(plain, dict)
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            flat.update({f"{key!s}.{name!s}": item for name, item in value.items()})
-        else:
-            flat[str(key)] = value
-    unknown = sorted(flat.keys() - keys_of(command).keys())
-    assert not unknown, f"configs/{command}.yaml has unknown keys: {unknown}"
-    return flat
-
-
-def _choices(group: str) -> list[str]:
-    return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
-
-
-def _default_choice(group: str) -> str:
-    import yaml
-
-    tree = yaml.safe_load((config_folder() / "generate.yaml").read_text(encoding="utf-8"))
-    return next(str(entry[group]) for entry in tree["defaults"] if isinstance(entry, dict) and group in entry)
-
-
 def _loading(values: Mapping[str, Any]) -> Loading:
     return Loading(**{item.name: values[_loading_key(item.name)] for item in fields(Loading)})
 
@@ -342,6 +263,17 @@ def _loading(values: Mapping[str, Any]) -> Loading:
 def _loading_key(name: str) -> str:
     """The setting of a field of `Loading`: those of adapters are a group."""
     return name.replace("lora_", "lora.", 1)
+
+
+def _engine(values: Mapping[str, Any]) -> Engine:
+    engine = Engine(**{item.name: values[f"engine.{item.name}"] for item in fields(Engine)})
+    device = values["device"]
+    if engine.kind == "ray" and ":" in device:
+        raise ConfigError(f"device={device} has no effect with engine=ray, which gives each worker its GPU")
+    for name in ("address", "workers"):
+        if engine.kind == "local" and getattr(engine, name) is not None:
+            raise ConfigError(f"engine.{name}={getattr(engine, name)} has no effect without engine=ray")
+    return engine
 
 
 def _output(values: Mapping[str, Any]) -> Output:

@@ -233,6 +233,17 @@ KEYS: dict[str, Key] = {
     "sampling.diffusion_cfg_coef": Key(
         number("a number", lambda value: True), "SongBloom: guidance of its diffusion", null="cfg_coef"
     ),
+    "engine.kind": Key(
+        choice("local", "ray"), "this process, or workers on all GPUs; engine=local|ray sets it"
+    ),
+    "engine.address": Key(
+        pattern(r"auto|[^\s/:]+:\d+", "auto or host:port"),
+        "a running Ray cluster: auto, or its host:port",
+        null="one is started on this machine",
+    ),
+    "engine.workers": Key(
+        whole(1), "workers that each hold the model", null="one on each GPU, else on each machine"
+    ),
     "on_error": Key(choice("continue", "stop"), "bad lines: continue with the others, or stop at once"),
     "resume": Key(flag, "skip songs that are there already, made from the same request"),
     "batch": Key(
@@ -288,6 +299,10 @@ KEYS: dict[str, Key] = {
         number("a number between 0 and 1", lambda value: 0 < value < 1), "of the intervals"
     ),
     "bootstrap.seed": Key(whole(0, SEED_MAX), "of the resamples"),
+    "ui.host": Key(text, "address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for all"),
+    "ui.port": Key(whole(1, 65535), "port to listen on"),
+    "ui.share": Key(flag, "also open a public address through gradio.live, for anybody who knows it"),
+    "ui.max_upload_mb": Key(whole(1), "largest clip that can be uploaded, in megabytes"),
     "verbose": Key(flag, "log more, with the traceback of each error"),
 }
 

@@ -33,6 +33,7 @@ class Record:
         paths: stem (or `tokens`, `plot`) to file, relative to the output folder, with `/`.
         bytes: file to its size; resuming believes only files of that size.
         clipped: samples beyond -1 ... 1 that the format could not hold.
+        stems: whether the model made the stems, or a separator.
         seed, run_seed: the song's seed; the run's, from which it may have been derived.
         stopped: `eos` if the model ended the song, `length` if it ran into the limit.
         duration: seconds of audio. frames: frames of tokens.
@@ -59,6 +60,7 @@ class Record:
     model: str | None = None
     identity: str | None = None
     generate_type: str | None = None
+    stems: str | None = None
     seed: int | None = None
     run_seed: int | None = None
     sampling: Mapping[str, Any] | None = None

@@ -58,6 +58,7 @@ class FakeModel:
     device: str = "cpu"
     identity: str = "f" * 64
     summary: str = "fake, on nothing"
+    prompt_styles: tuple[str, ...] = ("Pop", "Auto")
     events: list[tuple[str, str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 

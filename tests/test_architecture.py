@@ -13,11 +13,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "songgen"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "configs" not in path.parts)
 
 LAYERS = {"nn": 1, "runtime": 2, "models": 3, "engine": 4, "commands": 5, "ui": 5, "evaluate": 5, "train": 5}
-TOP = {"config": 5, "config_keys": 5, "cli": 5, "api": 5}  # any other module at the top is in layer 0
+TOP = {"config": 5, "config_tree": 5, "config_keys": 5, "cli": 5, "api": 5}
+"""Any other module at the top is in layer 0."""
 
 ONLY_THERE = {
-    "hydra": ("config.py", "cli.py", "commands/"),
-    "omegaconf": ("config.py", "cli.py", "commands/"),
+    "hydra": ("config_tree.py", "cli.py", "commands/"),
+    "omegaconf": ("config_tree.py", "cli.py", "commands/"),
     "ray": ("engine/cluster.py",),
     "gradio": ("ui/",),
     "transformers": ("models/levo/text.py", "nn/musicfm.py", "models/levo/tiny.py", "evaluate/", "train/"),
@@ -152,7 +153,7 @@ def test_nothing_below_the_front_ends_prints_reads_the_environment_or_sets_up_lo
     names = {ast.unparse(function) for function in calls}
     if not name_of(path).startswith(("cli.py", "commands/", "ui/", "evaluate/", "train/")):
         assert not names & {"print", "sys.stdout.write", "sys.stderr.write"}
-    if name_of(path) != "cli.py":
+    if name_of(path) not in ("cli.py", "ui/server.py"):  # Gradio is told its folder in the environment alone
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bos\.(environ|getenv)\b", text)
         assert not names & {"logging.basicConfig", "logger.addHandler", "logger.setLevel"}

@@ -20,6 +20,8 @@ import pytest
 SCRIPTS = (
     "generate.sh",
     "tools/setup_env.sh",
+    "tools/find_browser.sh",
+    "tools/gradio/run.sh",
     "tools/test.sh",
     "tools/check_dockerfiles.sh",
     "docker/Dockerfile",
@@ -28,6 +30,7 @@ SCRIPTS = (
     "pyproject.toml",
     "requirements.txt",
     "requirements_nodeps.txt",
+    "requirements_ui.txt",
     "requirements_dev.txt",
 )
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
@@ -48,7 +51,7 @@ case "$*" in
 "-m pip --version") ;;
 "-m pip install"*uv) exit 1 ;;
 "-m pip install"*) echo "pip $*" >>"$FAKE_LOG"; sleep "${FAKE_SECONDS:-0}"; [ ! -e "$FAKE_LOG.broken" ] ;;
-"-c "*generate*) shift 2; echo "ran $*" ;;
+"-c "*generate* | "-c "*model=*) shift 2; echo "ran $*" ;;
 esac
 """
 
@@ -86,13 +89,18 @@ def fake(tree: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def run(
-    tree: Path, *arguments: str, shell: str = "sh", cwd: Path | None = None, **environment: str
+    tree: Path,
+    *arguments: str,
+    script: str = "generate.sh",
+    shell: str = "sh",
+    cwd: Path | None = None,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run generate.sh; by default with the Python that runs the tests, which has all that is needed."""
+    """Run a script; by default with the Python that runs the tests, which has all that is needed."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
     offline = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
     full = {**clean, **offline, "PYTHON": sys.executable, **environment}
-    command = [shell, str(tree / "generate.sh"), *arguments]
+    command = [shell, str(tree / script), *arguments]
     return subprocess.run(
         command, cwd=cwd or tree, env=full, capture_output=True, text=True, timeout=60, check=False
     )
@@ -200,6 +208,59 @@ def test_help_lists_every_flag(tree: Path) -> None:
 def test_the_exit_status_is_songgens(tree: Path, status: str) -> None:
     """A run in which songs failed must not look like a success to a script."""
     assert run(tree, "tiny", "lyrics.jsonl", "out", FAKE_STATUS=status).returncode == int(status)
+
+
+PAGE = "tools/gradio/run.sh"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (["tiny"], []),
+        (["tiny", "my songs"], ["output.dir=my songs"]),
+        (["tiny", "./o=ut"], ["output.dir=./o=ut"]),
+        (["--low_mem", "tiny", "--share"], ["memory=low", "ui.share=true"]),
+        (["--not_use_flash_attn", "ui.port=7861", "tiny"], ["attention=sdpa", "ui.port=7861"]),
+    ],
+)
+def test_the_script_of_the_page(
+    tree: Path, shell: str, arguments: Sequence[str], settings: Sequence[str]
+) -> None:
+    done = run(tree, *arguments, script=PAGE, shell=shell)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["songgen", "ui", "model=tiny", *settings]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage: sh tools/gradio/run.sh CKPT [OUT]"),
+        (["tiny", "out", "more"], "one argument too many: more"),
+        (["tiny", "--port"], "unknown flag --port; the flags are --low_mem"),
+        (["models/none"], "models/none: no such folder"),
+        ([""], "an argument is empty"),
+    ],
+)
+def test_the_script_of_the_page_refuses_in_words(tree: Path, arguments: Sequence[str], message: str) -> None:
+    done = run(tree, *arguments, script=PAGE)
+    assert done.returncode == 2 and message in done.stderr and not done.stdout
+
+
+def test_the_page_adds_to_the_environment_of_the_songs(tree: Path, fake: dict[str, str]) -> None:
+    """generate.sh needs no Gradio; the page completes what is there, and both find it ready after that."""
+    run(tree, "tiny", "lyrics.jsonl", "out", **fake)
+    before = len(log_of(fake))
+    for arguments, script in (
+        (("tiny",), PAGE),
+        (("tiny", "lyrics.jsonl", "out"), "generate.sh"),
+        (("tiny",), PAGE),
+    ):
+        done = run(tree, *arguments, script=script, **fake)
+        assert done.returncode == 0, done.stderr
+    new = log_of(fake)[before:]
+    assert [line.split()[0] for line in new] == ["uv", "uv", "uv"]
+    assert f"-r {tree}/requirements_ui.txt" in new[0] and "requirements_dev" not in new[0]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -332,7 +393,12 @@ def test_ci_runs_every_check_and_fails_if_one_does(tree: Path) -> None:
     pytest.importorskip("mypy")
     (tree / "tests").mkdir()
     (tree / "tests" / "test_x.py").write_text("def test_bad():\n    assert 1 == 2\n")
-    environment = {**os.environ, "PYTHON": sys.executable}
+    chromium = tree / "bin" / "chromium"  # so that no browser is installed
+    chromium.parent.mkdir()
+    chromium.write_text("#!/bin/sh\n")
+    chromium.chmod(0o755)
+    path = f"{chromium.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHON": sys.executable, "PATH": path}
     command = ["bash", str(tree / ".ci" / "run")]
     done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
@@ -351,13 +417,51 @@ def test_requirements_and_package_agree(repository: Path) -> None:
         return [re.split(r"[^A-Za-z0-9_.-]", line)[0].lower().replace("-", "_") for line in plain]
 
     def file(name: str) -> list[str]:
-        return (repository / name).read_text().splitlines()
+        lines = (repository / name).read_text().splitlines()
+        nested = [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+        own = [line for line in lines if not line.startswith("-r ")]
+        return own + [line for inner in nested for line in file(inner)]
 
     installed = names(file("requirements.txt"))
     assert next(line for line in file("requirements.txt") if not line.startswith("#")) == "torch==2.13.0"
     assert set(names(project["dependencies"])) <= set(installed)
     extras = project["optional-dependencies"]
     assert set(names(extras["prompt"])) <= set(installed) | set(names(file("requirements_nodeps.txt")))
-    dev = names(extras["dev"] + extras["plot"] + extras["evaluate"])
+    assert set(names(extras["ui"])) == set(names(file("requirements_ui.txt")))
+    tested = ("dev", "plot", "evaluate", "ray", "slurm")
+    dev = names([line for extra in tested for line in extras[extra]])
     assert set(dev) == set(names(file("requirements_dev.txt")))
     assert not {"torchaudio", "torchvision"} & set(installed)
+
+
+@pytest.mark.parametrize(
+    ("apt", "uid", "message"),
+    [
+        ("install", "0", "installing Debian's Chromium"),
+        ("fail", "0", "apt-get install chromium failed: the tests of the page in a browser are skipped"),
+        ("install", "1000", "no Chromium, and this is not root on a Debian"),
+    ],
+)
+def test_the_browser_is_debians_or_its_tests_are_skipped(
+    repository: Path, tmp_path: Path, apt: str, uid: str, message: str
+) -> None:
+    """A machine without Chromium gets it where apt-get can, and a sentence where not; never a failure."""
+    put = f"printf '#!/bin/sh\\n' >'{tmp_path}/chromium'; chmod +x '{tmp_path}/chromium'"
+    action = f'case "$*" in *install*) {put} ;; esac' if apt == "install" else "exit 1"
+    for name, body in (("apt-get", action), ("id", f"echo {uid}"), ("timeout", 'shift; exec "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("sh", "chmod", "env"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    tools = repository / "tools"
+    script = (
+        f"songgen_root={repository}; . {tools}/setup_env.sh; . {tools}/find_browser.sh; "
+        "songgen_find_browser && songgen_find_browser && echo went on"
+    )
+    shell = str(shutil.which("sh"))
+    done = subprocess.run(
+        [shell, "-c", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
+    assert message in done.stderr
+    assert (tmp_path / "chromium").exists() == (apt == "install" and uid == "0")

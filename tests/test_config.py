@@ -10,21 +10,19 @@ import pytest
 import yaml
 
 from songgen.config import (
-    GROUPS,
-    Command,
     EvaluateConfig,
     GenerateConfig,
-    config_folder,
-    describe,
     doctor_config,
     evaluate_config,
     generate_config,
     loading,
     named_sampling,
     render_config,
+    ui_config,
 )
 from songgen.config_keys import BENCH_KEYS, KEYS, ConfigError, read_value
-from songgen.engine.settings import Output
+from songgen.config_tree import GROUPS, Command, config_folder, describe
+from songgen.engine.settings import Engine, Output
 from songgen.runtime.sampling import DiffusionSampling, Sampling, changed_sampling
 
 NEEDED = ["model=tiny", "input=lyrics.jsonl"]
@@ -53,9 +51,10 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
         "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj",
         "generate_type=separate", "stems=separator", "lyrics=asis", "num_samples=3",
-        "max_seconds=20", "seed=5", "batch=4", "device=cuda:1", "dtype=bf16", "codec_dtype=fp16",
+        "max_seconds=20", "seed=5", "batch=4", "device=cuda", "dtype=bf16", "codec_dtype=fp16",
         "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
+        "engine.kind=ray", "engine.address=host:6379", "engine.workers=3",
     ]  # fmt: skip
     known = {key for key, _, _ in describe("generate")} - set(GROUPS)
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == known
@@ -67,7 +66,7 @@ def test_every_setting_reaches_its_field() -> None:
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert found.num_samples == 3
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
-    options = {"runtime_dir": Path("rt"), "device": "cuda:1", "dtype": "bf16", "memory": "low", "batch": 4}
+    options = {"runtime_dir": Path("rt"), "device": "cuda", "dtype": "bf16", "memory": "low", "batch": 4}
     tuning = {"checkpoint": Path("tuned.ckpt"), "lora_alpha": 8.0, "lora_rank": 4}
     options |= {**tuning, "lora_targets": "q_proj,v_proj"}
     options["gpu_memory"] = "10 GB"
@@ -75,6 +74,7 @@ def test_every_setting_reaches_its_field() -> None:
         "tiny", **options, codec_dtype="fp16", attention="sdpa", kv_cache="int8", threads=2
     )
     assert found.loading.gpu_memory == 10**10
+    assert found.engine == Engine("ray", "host:6379", 3)
 
 
 def test_every_setting_of_evaluate_reaches_its_field() -> None:
@@ -180,6 +180,12 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("sampling.cfg_coef=nan", r"must be a number"),
         ("sampling.penalty=0", r"must be a number above 0"),
         ("device=gpu", r"device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
+        ("engine=slurm", r"engine=slurm: must be one of local, ray"),
+        ("engine.workers=2", r"engine\.workers=2 has no effect without engine=ray"),
+        (
+            "engine.address=ray://host:1",
+            r"engine\.address=ray://host:1: must be auto or host:port, or null \(one",
+        ),
         ("dtype=fp8", r"dtype=fp8: must be one of auto, fp16, bf16, fp32"),
         ("memory=mid", r"memory=mid: must be one of auto, full, low"),
         ("attention=", r"attention=: must be one of auto, flash, triton, sdpa"),
@@ -191,6 +197,15 @@ def test_null_is_written_in_several_ways(word: str) -> None:
 def test_what_is_wrong_is_said(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(override)
+
+
+def test_engine_ray_chooses_its_file_and_its_gpus_itself() -> None:
+    assert config().engine == Engine()
+    assert config("engine=ray", "engine.workers=2").engine == Engine("ray", None, 2)
+    with pytest.raises(
+        ConfigError, match="device=cuda:1 has no effect with engine=ray, which gives each worker"
+    ):
+        config("engine=ray", "device=cuda:1")
 
 
 def test_a_setting_without_effect_on_render_is_refused() -> None:
@@ -215,13 +230,39 @@ def test_doctor_needs_no_model() -> None:
     assert docs["model"].endswith("; null: all that are found")
 
 
-@pytest.mark.parametrize("command", ["generate", "render", "doctor"])
+def test_the_page_is_for_this_machine_alone_unless_told() -> None:
+    found = ui_config(["model=tiny"])
+    assert (found.host, found.port, found.share, found.max_upload_mb) == ("127.0.0.1", 7860, False, 20)
+    assert (found.output, found.stems, found.lyrics) == (Output(Path("output")), "model", "fix")
+    given = ["ui.host=0.0.0.0", "ui.port=80", "ui.share=true", "ui.max_upload_mb=5", "output.format=mp3"]
+    found = ui_config(["model=tiny", "batch=2", "stems=separator", "lyrics=asis", *given])
+    assert (found.host, found.port, found.share, found.max_upload_mb) == ("0.0.0.0", 80, True, 5)
+    assert (found.output.format, found.stems, found.lyrics) == ("mp3", "separator", "asis")
+    assert found.loading == loading("tiny", batch=2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("ui.port=0", "ui.port=0: must be a whole number from 1 to 65535"),
+        ("ui.max_upload_mb=0", "ui.max_upload_mb=0: must be a whole number, 1 or more"),
+        ("port=7861", "port is not a setting of `songgen ui`; did you mean ui.port"),
+        ("seed=1", "seed has no effect on `songgen ui`"),
+        ("sampling=greedy", "sampling has no effect on `songgen ui`"),
+    ],
+)
+def test_a_wrong_setting_of_the_page(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ui_config(["model=tiny", setting])
+
+
+@pytest.mark.parametrize("command", ["generate", "render", "doctor", "bench", "ui"])
 def test_the_help_is_true(command: str) -> None:
     """Every key of the file is described, with the default that the file has."""
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
     rows = {key: (default, doc) for key, default, doc in describe(command)}  # type: ignore[arg-type]
     for key, value in tree.items():
-        if key in ("output", "lora"):
+        if key in ("output", "lora", "ui"):
             assert all(f"{key}.{name}" in rows for name in value)
         elif key != "defaults":
             shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)

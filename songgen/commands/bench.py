@@ -14,7 +14,8 @@ from typing import Any
 
 import songgen
 from songgen.commands.songs import help_on
-from songgen.config import BenchConfig, bench_config, describe
+from songgen.config import BenchConfig, bench_config
+from songgen.config_tree import describe
 
 GB = 1e9
 TRACE_NAME = "step_trace.json"

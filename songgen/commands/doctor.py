@@ -78,7 +78,7 @@ def _print_section(title: str, lines: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from songgen.commands.songs import help_on
-    from songgen.config import describe
+    from songgen.config_tree import describe
 
     return argparse.ArgumentParser(
         prog="songgen doctor",

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from songgen.commands.songs import help_on, split_words
-from songgen.config import EvaluateConfig, describe, evaluate_config
+from songgen.config import EvaluateConfig, evaluate_config
+from songgen.config_tree import describe
 from songgen.evaluate.bootstrap import Bootstrap
 from songgen.evaluate.measures import MEASURES
 from songgen.evaluate.published import read_published

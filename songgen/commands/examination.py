@@ -13,6 +13,7 @@ from songgen.commands.hub import readable_size
 from songgen.commands.songs import run_line
 from songgen.config import DoctorConfig
 from songgen.models import catalog
+from songgen.models.families import family_of
 from songgen.models.inspection import FoundFile, Inspection
 from songgen.nn.attention import backends
 from songgen.runtime.device import choose_dtype
@@ -141,7 +142,7 @@ def found_models(runtime_dir: Path | None) -> Iterator[str]:
             yield _shown(folder)
     for root in WELL_KNOWN:
         for folder in sorted(item for item in root.glob("*") if item.is_dir()):
-            if folder.resolve() not in seen and catalog.family_of(folder) is not None:
+            if folder.resolve() not in seen and family_of(folder) is not None:
                 seen.add(folder.resolve())
                 yield _shown(folder)
 

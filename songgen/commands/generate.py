@@ -1,6 +1,7 @@
 """`songgen generate`: songs from a file of requests.
 
 songgen generate model=tiny input=sample/lyrics.jsonl output.dir=output [key=value ...]
+songgen generate --multirun ... sampling.temperature=0.7,0.8,0.9     (a run for each value: see `sweep.py`)
 """
 
 from __future__ import annotations
@@ -8,21 +9,33 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from songgen.commands.progress import Progress
-from songgen.commands.songs import CANNOT_START, Tally, check_output, help_on, load
-from songgen.config import GenerateConfig, describe, generate_config
+from songgen.commands.songs import CANNOT_START, Tally, check_output, help_on, load, loader
+from songgen.config import GenerateConfig, generate_config
+from songgen.config_tree import describe
 from songgen.requests import RequestFile, SongRequest, read_requests
 
 if TYPE_CHECKING:
     from songgen.engine.journal import Journal
+    from songgen.engine.run import Run
+    from songgen.models.base import ModelFacts
 
 logger = logging.getLogger(__name__)
 
 EXAMPLE = "songgen generate model=tiny input=sample/lyrics.jsonl output.dir=output"
+MULTIRUN = ("--multirun", "-m")
 EXIT_STATUS = "exit status: 0 all songs made, 1 some failed, 2 nothing could start, 130 interrupted"
+
+
+SWEEP = (
+    "--multirun (-m): a run for each combination of the values that are given with commas, such as\n"
+    "sampling.temperature=0.7,0.9, each in its own folder of output.dir; hydra/launcher=... says where"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,6 +47,10 @@ def main(argv: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         _parser().print_help()
         return 0
+    if any(word in MULTIRUN for word in argv):
+        from songgen.commands.sweep import sweep
+
+        return sweep([word for word in argv if word not in MULTIRUN])
     config = generate_config(argv)
     if config.verbose:
         logging.getLogger("songgen").setLevel(logging.DEBUG)
@@ -66,28 +83,26 @@ def _generate(config: GenerateConfig, requests: RequestFile) -> int:
 
 
 def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal, tally: Tally) -> None:
+    from songgen.engine.folder import make_songs
     from songgen.engine.plan import seconds_limit
-    from songgen.engine.run import Run, record_all
     from songgen.engine.settings import Settings
     from songgen.runtime.sampling import changed_sampling
 
     total = sum(request.num_samples for request in requests.requests)
-    model = load(
-        config.loading, max_seconds=longest_song(requests.requests, config.max_seconds), num_songs=total
-    )
-    settings = Settings(
-        sampling=changed_sampling(model.sampling, config.sampling),
-        seed=journal.run_seed(config.seed),
-        generate_type=config.generate_type,
-        stems=config.stems,
-        lyrics=config.lyrics,
-        max_seconds=seconds_limit(config.max_seconds, model),
-        memory=model.memory,
-    )
-    with Progress(total, ("compose", "render"), sys.stderr) as progress:
-        run = Run(model, settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
-        outcomes = run.songs(requests.requests)
-        tally.follow(record_all(outcomes, journal, model, settings.seed), progress)
+    with ExitStack() as opened:
+        model, start = _engine(config, requests.requests, opened)
+        settings = Settings(
+            sampling=changed_sampling(model.sampling, config.sampling),
+            seed=journal.run_seed(config.seed),
+            generate_type=config.generate_type,
+            stems=config.stems,
+            lyrics=config.lyrics,
+            max_seconds=seconds_limit(config.max_seconds, model),
+            memory=model.memory,
+        )
+        progress = opened.enter_context(Progress(total, ("compose", "render"), sys.stderr))
+        run = start(settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))
+        tally.follow(make_songs(run, requests.requests, journal), progress)
 
 
 def longest_song(requests: Sequence[SongRequest], max_seconds: float | None) -> float | None:
@@ -101,12 +116,34 @@ def longest_song(requests: Sequence[SongRequest], max_seconds: float | None) -> 
     return max(known) if known and len(known) == len(limits) else None
 
 
+def _engine(
+    config: GenerateConfig, requests: Sequence[SongRequest], opened: ExitStack
+) -> tuple[ModelFacts, Callable[..., Run]]:
+    """The model's facts, and what starts a run of it: in this process, or on the workers of a cluster."""
+    from songgen.engine.run import Run
+
+    sizes: dict[str, Any] = {
+        "max_seconds": longest_song(requests, config.max_seconds),
+        "num_songs": sum(request.num_samples for request in requests),
+    }
+    if config.engine.kind == "local":
+        model = load(config.loading, **sizes)
+        return model, partial(Run, model)
+    from songgen.engine.cluster import Cluster
+    from songgen.engine.spread import SpreadRun
+
+    workers = Cluster(config.engine, loader(config.loading, **sizes), device=config.loading.device)
+    cluster = opened.enter_context(workers)
+    print(f"Model: {cluster.model.summary}; workers: {len(cluster.seats)}", file=sys.stderr)
+    return cluster.model, partial(SpreadRun, cluster)
+
+
 def _parser() -> argparse.ArgumentParser:
     settings = help_on(describe("generate"))
     return argparse.ArgumentParser(
         prog="songgen generate",
-        usage="songgen generate model=MODEL input=FILE.jsonl [output.dir=OUT] [key=value ...]",
+        usage="songgen generate [--multirun] model=MODEL input=FILE.jsonl [output.dir=OUT] [key=value ...]",
         description="Make songs from a file of requests, one JSON object a line.",
-        epilog=f"settings and their defaults:\n{settings}\n\n{EXIT_STATUS}\nexample: {EXAMPLE}",
+        epilog=f"settings and their defaults:\n{settings}\n\n{SWEEP}\n\n{EXIT_STATUS}\nexample: {EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

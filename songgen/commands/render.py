@@ -13,7 +13,8 @@ from pathlib import Path
 
 from songgen.commands.progress import Progress
 from songgen.commands.songs import Tally, check_output, help_on, load, split_words
-from songgen.config import RenderConfig, describe, render_config
+from songgen.config import RenderConfig, render_config
+from songgen.config_tree import describe
 
 RECORDS_NAME = "render"
 """Of the record file: OUT/jsonl/render.jsonl."""

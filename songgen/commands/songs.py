@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,10 @@ def check_output(output: Output) -> None:
         require_matplotlib()
 
 
-def load(loading: Loading, *, max_seconds: float | None = None, num_songs: int | None = None) -> SongModel:
-    """Load the model of a run, saying which and how it will use memory before its weights are read.
+def loader(
+    loading: Loading, *, max_seconds: float | None = None, num_songs: int | None = None
+) -> Callable[..., SongModel]:
+    """What loads the model of a run, here or in another process.
 
     Args:
         max_seconds: longest song of the run, None for the model's limit.
@@ -85,13 +88,17 @@ def load(loading: Loading, *, max_seconds: float | None = None, num_songs: int |
     """
     from songgen.models.catalog import load_model
 
+    options = asdict(loading)
+    return partial(load_model, options.pop("model"), **options, max_seconds=max_seconds, num_songs=num_songs)
+
+
+def load(loading: Loading, *, max_seconds: float | None = None, num_songs: int | None = None) -> SongModel:
+    """Load the model of a run, saying which and how it will use memory before its weights are read."""
+
     def announce(summary: str) -> None:
         print(f"Model: {summary}", file=sys.stderr, flush=True)
 
-    options = asdict(loading)
-    return load_model(
-        options.pop("model"), **options, max_seconds=max_seconds, num_songs=num_songs, announce=announce
-    )
+    return loader(loading, max_seconds=max_seconds, num_songs=num_songs)(announce=announce)
 
 
 def run_line(model: Path | str) -> str:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from songgen.engine.plan import Plan
-from songgen.models.base import Draft, Job, SongModel, StopReason
+from songgen.models.base import Draft, Job, ModelFacts, StopReason
 from songgen.request_keys import STEMS
 from songgen.request_names import check_idx
 from songgen.requests import GenerateType, SongRequest
@@ -22,7 +22,7 @@ from songgen.runtime.sampling import read_sampling
 TOKENS_KEY, LATENTS_KEY, FACTS_KEY = "tokens", "latents", "songgen"
 
 
-def encode_draft(draft: Draft, model: SongModel) -> bytes:
+def encode_draft(draft: Draft, model: ModelFacts) -> bytes:
     """A safetensors file: `tokens` `[K, T]` int32, and one JSON object as metadata, under `songgen`.
 
     A family that renders from latents has them too: `latents` `[Z, T]` float32.

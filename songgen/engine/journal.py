@@ -16,7 +16,7 @@ from songgen.engine.output import RECORDS_FOLDER, Saved, clear_leftovers
 from songgen.engine.plan import Plan
 from songgen.engine.resume import History, fingerprint
 from songgen.engine.settings import Output
-from songgen.models.base import SongModel
+from songgen.models.base import ModelFacts
 from songgen.records import Record, RecordFile
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Journal:
         kept = self._history.run_seed if self.resume else None
         return draw_seed() if kept is None else kept
 
-    def is_done(self, plan: Plan, model: SongModel) -> bool:
+    def is_done(self, plan: Plan, model: ModelFacts) -> bool:
         """Whether a song is there already, made from the same recipe by the same model in the same form.
 
         A song that another input put there gets its record in this run's file too.
@@ -77,7 +77,7 @@ class Journal:
         return True
 
     def write(
-        self, outcome: Outcome, saved: Saved | None, model: SongModel, run_seed: int | None
+        self, outcome: Outcome, saved: Saved | None, model: ModelFacts, run_seed: int | None
     ) -> dict[str, Any]:
         """Append the record of a song that was made or failed; returns it."""
         record = Record(
@@ -139,6 +139,7 @@ def _plan_keys(plan: Plan | None) -> dict[str, Any]:
         "mended": plan.mended,
         "findings": [asdict(finding) for finding in plan.findings],
         "generate_type": job.request.generate_type,
+        "stems": job.request.stems,
         "seed": job.seed,
         "sampling": asdict(job.sampling),
         "max_seconds": job.max_seconds,

@@ -13,7 +13,7 @@ from songgen.engine.picture import draw_song
 from songgen.engine.plan import stem_name
 from songgen.engine.settings import Output
 from songgen.files import remove_leftovers, write_together
-from songgen.models.base import Song, SongModel
+from songgen.models.base import ModelFacts, Song
 from songgen.text_length import Span, estimate_spans
 
 AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER, PLOTS_FOLDER = "audio", "tokens", "jsonl", "plots"
@@ -37,7 +37,7 @@ class Saved:
     seconds: float
 
 
-def save_song(song: Song, output: Output, model: SongModel) -> Saved:
+def save_song(song: Song, output: Output, model: ModelFacts) -> Saved:
     """Write a song's files; they appear whole, and none before all could be written.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import Any
 from songgen.engine.settings import Settings
 from songgen.files import content_digest
 from songgen.linter import Finding, apply_policy
-from songgen.models.base import Job, SongModel
+from songgen.models.base import Job, ModelFacts
 from songgen.request_names import song_names
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
@@ -61,7 +61,7 @@ def stem_name(name: str, stem: str) -> str:
     return name if stem == "mixed" else f"{name}_{stem}"
 
 
-def plan_request(request: SongRequest, model: SongModel, settings: Settings) -> list[Plan]:
+def plan_request(request: SongRequest, model: ModelFacts, settings: Settings) -> list[Plan]:
     """The songs of one request.
 
     Raises:
@@ -91,7 +91,7 @@ def sampling_of(request: SongRequest, sampling: Sampling) -> Sampling:
     return replace(sampling, **own)
 
 
-def seconds_limit(max_seconds: float | None, model: SongModel) -> float:
+def seconds_limit(max_seconds: float | None, model: ModelFacts) -> float:
     """The longest song allowed, seconds.
 
     Raises:
@@ -107,7 +107,7 @@ def seconds_limit(max_seconds: float | None, model: SongModel) -> float:
     return max_seconds
 
 
-def recipe_of(job: Job, model: SongModel) -> dict[str, Any]:
+def recipe_of(job: Job, model: ModelFacts) -> dict[str, Any]:
     """What decides the samples of a song, the model's own files apart.
 
     Device, batch, dtype, memory and attention are left out on purpose: they say where a song is computed, and

@@ -26,7 +26,7 @@ from songgen.engine.outcome import Failure, Outcome, OutOfMemory
 from songgen.engine.output import Saved, save_song
 from songgen.engine.plan import Plan, plan_request, stem_name
 from songgen.engine.settings import Settings
-from songgen.models.base import Draft, Job, Report, Song, SongModel, ignore_progress
+from songgen.models.base import Draft, Job, ModelFacts, Report, Song, SongModel, ignore_progress
 from songgen.request_keys import STEMS
 from songgen.request_names import song_names
 from songgen.requests import GenerateType, SongRequest
@@ -66,7 +66,7 @@ def _free_frames(error: BaseException) -> None:
 
 
 def record_all(
-    outcomes: Iterable[Outcome], journal: Journal, model: SongModel, run_seed: int | None
+    outcomes: Iterable[Outcome], journal: Journal, model: ModelFacts, run_seed: int | None
 ) -> Iterator[tuple[Outcome, dict[str, Any] | None]]:
     """Write each song and its record as it ends; yields the outcome, without the audio, and the record.
 
@@ -119,6 +119,18 @@ class Run:
         """Make the songs of some requests; outcomes come in the order in which songs end."""
         return self._outcomes(self._made(self._conditioned(self._planned(list(requests)))))
 
+    def planned(self, plans: Iterable[Plan]) -> Iterator[Outcome]:
+        """Make songs that another process has planned."""
+        jobs = (plan.job for plan in plans if self._is_wanted(plan))
+        return self._outcomes(self._made(self._conditioned(jobs)))
+
+    def stop(self) -> None:
+        """Free what a run that is given up would have freed at its end."""
+        self.model.release("condition")
+        if self.settings.memory == "low":
+            self.model.release("compose")
+            self.model.release("render")
+
     def renders(self, paths: Iterable[Path], generate_type: GenerateType | None = None) -> Iterator[Outcome]:
         """Render saved tokens; `generate_type` None keeps the stems that each song was made with."""
         if self.settings.memory == "low":
@@ -151,7 +163,7 @@ class Run:
         low = "memory=low, " if self.settings.memory == "full" else ""
         return f"{low}dtype=fp16 or bf16, kv_cache=int8 and a smaller max_seconds need less"
 
-    def _planned(self, requests: list[SongRequest]) -> Iterator[Job]:
+    def _planned(self, requests: Iterable[SongRequest]) -> Iterator[Job]:
         for request in requests:
             plans = attempt("plan", plan_request, request, self.model, self.settings)
             if isinstance(plans, Failure):

@@ -43,6 +43,22 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """Where the chain runs.
+
+    Args:
+        kind: `local` in this process, `ray` on the workers of a Ray cluster.
+        address: of a running cluster, None to start one of this machine for the run.
+        workers: processes that each hold the model, None for one on each GPU, or without GPUs one on each
+            machine.
+    """
+
+    kind: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
 class Output:
     """Where songs go and in what form.
 

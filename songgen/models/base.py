@@ -128,8 +128,8 @@ def ignore_progress(stage: str, name: str, fraction: float) -> None:
     """A `Report` for callers that show nothing."""
 
 
-class SongModel(Protocol):
-    """A loaded checkpoint of some family.
+class ModelFacts(Protocol):
+    """What planning and recording a song need to know of a checkpoint, wherever it is loaded.
 
     `device` and `memory` are what `auto` came to: where it runs, and whether its stages are loaded in turn.
     `max_seconds` is the longest song that it was loaded for.
@@ -163,6 +163,14 @@ class SongModel(Protocol):
     @property
     def batch(self) -> int:
         """Songs that the model makes at once."""
+
+
+class SongModel(ModelFacts, Protocol):
+    """A loaded checkpoint of some family: its facts and the three verbs."""
+
+    @property
+    def prompt_styles(self) -> Sequence[str]:
+        """What `auto_prompt_audio_type` may be; empty without a library of prompts."""
 
     def prepare(self, requests: Sequence[SongRequest]) -> None:
         """Do what `condition` would do for each of these requests where it is better done together."""

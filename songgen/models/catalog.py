@@ -17,6 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from songgen.models.families import (
+    BUILT_IN,
+    family_of,
+    inspect_checkpoint,
+    load_checkpoint,
+    make_built_in,
+    needs_of_sizes,
+)
 from songgen.models.levo import locate as levo
 from songgen.models.songbloom import locate as songbloom
 
@@ -29,9 +37,6 @@ if TYPE_CHECKING:  # they need torch: listing and fetching do not
     from songgen.runtime.memory import Needs
 
 logger = logging.getLogger(__name__)
-
-BUILT_IN = ("tiny", "tiny-fast", "tiny-songbloom")
-"""The built-in models: seeded random weights in the published layouts. They make noise, not music."""
 
 CHECKPOINT_FILES = ("config.yaml", "model.pt", "model.safetensors")
 
@@ -174,13 +179,6 @@ def _roots(runtime_dir: Path | None) -> list[Path]:
     return roots
 
 
-def family_of(path: Path) -> str | None:
-    """The family of a checkpoint's folder or file, None if it is none."""
-    if levo.is_checkpoint(path):
-        return "levo"
-    return "songbloom" if songbloom.is_checkpoint(path) else None
-
-
 def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) -> Path:
     """Find the checkpoint's folder, or of SongBloom its yaml, of a path or a published name.
 
@@ -242,43 +240,11 @@ def load_model(
     elif runtime_dir is not None:
         logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, folder.name)
         runtime_dir = None
-    tuning = {"alpha": lora_alpha, "rank": lora_rank, "targets": lora_targets}
-    settings = {"runtime_dir": runtime_dir, "announce": announce, **options}
-    return _load_family(folder, checkpoint, tuning, **settings)
-
-
-def _load_family(
-    folder: Path, checkpoint: Path | None, tuning: Mapping[str, Any], **settings: Any
-) -> SongModel:
-    """Load a checkpoint by the code of its family."""
-    if family_of(folder) == "songbloom":
-        from songgen.models.songbloom.loading import fine_tuning_of
-        from songgen.models.songbloom.loading import load as load_songbloom
-
-        return load_songbloom(folder, fine_tuning=fine_tuning_of(checkpoint, **tuning), **settings)
-    from songgen.models.levo.loading import load
-
-    given = {"checkpoint": checkpoint, **{f"lora.{name}": value for name, value in tuning.items()}}
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"{name}={value}: fine-tuned checkpoints are read for SongBloom models only")
-    model = load(folder, **settings)
+    options |= {"runtime_dir": runtime_dir, "announce": announce}
+    lora = {"alpha": lora_alpha, "rank": lora_rank, "targets": lora_targets}
+    model = load_checkpoint(folder, checkpoint, lora, **options)
     _check_name(folder, model)
     return model
-
-
-def built_in_folder(name_or_path: str | Path) -> Path | None:
-    """The folder of a built-in model, made if it is not there; None for any other name."""
-    for name in BUILT_IN:
-        if _plain(str(name_or_path)) == _plain(name):
-            if name == "tiny-songbloom":
-                from songgen.models.songbloom.tiny import ensure_tiny as ensure_tiny_songbloom
-
-                return ensure_tiny_songbloom()
-            from songgen.models.levo.tiny import ensure_tiny
-
-            return ensure_tiny(name=name)
-    return None
 
 
 def load_bench(
@@ -337,14 +303,10 @@ def inspect_model(
         FileNotFoundError: it is not on this disk; says where it was looked for and how to get it.
         ValueError: an unknown name, or one that songgen cannot run.
     """
-    from songgen.models.levo.inspect import inspect as look
-
     folder = built_in_folder(name_or_path)
     if folder is None:
         folder = find_folder(name_or_path, runtime_dir=runtime_dir)
-    if family_of(folder) == "songbloom":
-        from songgen.models.songbloom.inspect import inspect as look
-    return look(
+    return inspect_checkpoint(
         folder, runtime_dir=runtime_dir, device=device, dtype=dtype, memory=memory, batch=batch, free=free
     )
 
@@ -353,18 +315,19 @@ def needs_of(entry: CatalogEntry, dtype: torch.dtype, device: torch.device) -> N
     """The memory that a published model will need, by the catalogue alone; None if that cannot be told."""
     if not entry.sizes:
         return None
-    if entry.family == "songbloom":
-        from songgen.models.songbloom.inspect import needs_of_sizes
-    else:
-        from songgen.models.levo.inspect import needs_of_sizes
+    return needs_of_sizes(entry.family, entry.sizes, entry.max_seconds, dtype=dtype, device=device)
 
-    return needs_of_sizes(entry.sizes, entry.max_seconds, dtype=dtype, device=device)
+
+def built_in_folder(name_or_path: str | Path) -> Path | None:
+    """The folder of a built-in model, made if it is not there; None for any other name."""
+    found = next((name for name in BUILT_IN if _plain(str(name_or_path)) == _plain(name)), None)
+    return None if found is None else make_built_in(found)
 
 
 def _check_name(folder: Path, model: SongModel) -> None:
     """Say so if a checkpoint's folder has the name of another version; the tensors decide, not the name."""
     entry = find_entry(folder.name)
-    if entry is None:
+    if entry is None or entry.family != "levo":
         return
     version = model.text_rules.version
     if entry.version != version:

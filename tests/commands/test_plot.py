@@ -12,7 +12,7 @@ from fake_model import FakeModel
 
 from songgen.audio import Audio, write_audio
 from songgen.commands import plot
-from songgen.config import config_folder
+from songgen.config_tree import config_folder
 from songgen.engine.journal import Journal
 from songgen.engine.run import Run, record_all
 from songgen.engine.settings import Output, Settings

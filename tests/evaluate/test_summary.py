@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from songgen.config import config_folder
+from songgen.config_tree import config_folder
 from songgen.evaluate.bootstrap import Bootstrap
 from songgen.evaluate.measures import MEASURES
 from songgen.evaluate.published import read_published

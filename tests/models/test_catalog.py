@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from songgen.models import catalog
-from songgen.models.songbloom.locate import find_model
 from songgen.models.base import RunSettings
+from songgen.models.songbloom.locate import find_model
 
 NAMES = {
     "songgeneration_base": ("v1", 150, 10, 16, 2829577728),

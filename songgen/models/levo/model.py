@@ -113,6 +113,14 @@ class LevoModel:
         )
 
     @property
+    def prompt_styles(self) -> Sequence[str]:
+        """What `auto_prompt_audio_type` may be; empty where the library is not on this disk."""
+        try:
+            return self.parts.prompt_library.get().types
+        except FileNotFoundError:
+            return ()
+
+    @property
     def batch(self) -> int:
         """Songs made at once."""
         return self.plan.batch

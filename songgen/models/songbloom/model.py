@@ -84,6 +84,11 @@ class SongBloomModel:
         )
 
     @property
+    def prompt_styles(self) -> tuple[str, ...]:
+        """None: this family has no library of prompts."""
+        return ()
+
+    @property
     def batch(self) -> int:
         """Songs made at once."""
         return self.plan.batch

@@ -17,6 +17,7 @@ from songgen.cli import main
 from songgen.models import catalog
 from songgen.models.base import Draft, Job
 from songgen.models.built_in import has_separator
+from songgen.models.families import family_of
 from songgen.models.songbloom.loading import load
 from songgen.models.songbloom.model import SongBloomModel
 from songgen.models.songbloom.tiny import ensure_tiny, write_tiny
@@ -185,9 +186,9 @@ def test_the_catalogue_loads_the_family(
 ) -> None:
     monkeypatch.setattr("songgen.models.songbloom.tiny.ensure_tiny", lambda: tiny_songbloom_folder)
     assert catalog.load_model("Tiny_SongBloom", device="cpu").name == "tiny-songbloom"
-    assert catalog.family_of(tiny_songbloom_folder) == "songbloom"
-    assert catalog.family_of(tiny_folder) == "levo"
-    assert catalog.family_of(tiny_folder / "absent") is None
+    assert family_of(tiny_songbloom_folder) == "songbloom"
+    assert family_of(tiny_folder) == "levo"
+    assert family_of(tiny_folder / "absent") is None
     with pytest.raises(
         ValueError, match=r"checkpoint=x\.ckpt: fine-tuned checkpoints are read for SongBloom"
     ):
