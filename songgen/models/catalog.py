@@ -180,9 +180,7 @@ def _roots(runtime_dir: Path | None) -> list[Path]:
 
 
 def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) -> Path:
-    """Find the checkpoint's folder, or of SongBloom its yaml, of a path or a published name.
-
-    Built-in models have no part in it.
+    """Find the folder, or of SongBloom the yaml, of a path or a published name; not of a built-in model.
 
     A folder that exists wins over a name, unless it is no checkpoint and the name is in the catalogue.
 

@@ -109,7 +109,15 @@ class Composer:
         is_int8, num_slots = options.kv_cache == "int8", slots_for(options.batch, device)
         attention = choose_attention(options.attention, device, network.dtype, is_int8=is_int8)
         ops = step_ops(attention, device)
-        self.slots = BlockSlots(network, num_slots, max_blocks=self.max_blocks, ops=ops, is_int8=is_int8)
+        is_captured = on_logits is None
+        self.slots = BlockSlots(
+            network,
+            num_slots,
+            max_blocks=self.max_blocks,
+            ops=ops,
+            is_int8=is_int8,
+            is_captured=is_captured,
+        )
         # Choosing tokens takes 64-bit floats, which MPS does not have.
         self._chooser = torch.device("cpu") if device.type == "mps" else device
         layout = Layout(delays=(0,), eos=config.eos, max_frames=self.max_blocks * config.block_size)
@@ -121,7 +129,7 @@ class Composer:
             self._advance,
             device,
             lambda: [*self._state.tensors(), *self.slots.tensors()],
-            is_captured=on_logits is None,
+            is_captured=is_captured,
         )
 
     @torch.inference_mode()

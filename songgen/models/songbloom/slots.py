@@ -42,6 +42,7 @@ class BlockSlots:
         max_blocks: blocks of the longest song.
         ops: the operations of a step.
         is_int8: whether keys and values are kept in 8 bits.
+        is_captured: whether the diffusion of a block becomes a graph on CUDA.
 
     Attributes:
         latents_BTZ: of each slot's last block; zeros before its first.
@@ -57,6 +58,7 @@ class BlockSlots:
         max_blocks: int,
         ops: StepOps = TORCH_OPS,
         is_int8: bool = False,
+        is_captured: bool = True,
     ) -> None:
         config, device = network.config, network.device
         self._network, self._ops, self.num_slots = network, ops, num_slots
@@ -75,7 +77,7 @@ class BlockSlots:
         self._times: dict[int, Tensor] = {}
         self._prefixed: int | None = None
         self._diffusion, self._slots = Diffusion(1, 1.0), slice(0, num_slots)
-        self._graph = StepGraph(self._diffuse, device, self.tensors)
+        self._graph = StepGraph(self._diffuse, device, self.tensors, is_captured=is_captured)
 
     @property
     def config(self) -> SongBloomConfig:
