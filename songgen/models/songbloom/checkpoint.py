@@ -47,12 +47,9 @@ class WeightFiles:
 
     @property
     def source(self) -> Path:
-        """The file that the networks are loaded from. Raises FileNotFoundError."""
+        """The file that the networks are loaded from."""
         source = self.fine_tuned or self.published
-        if source is None:
-            raise FileNotFoundError(
-                "the model's weights, <name>.pt or <name>.safetensors, are not beside its yaml"
-            )
+        assert source is not None, "one of the two is there"
         return source
 
     @property

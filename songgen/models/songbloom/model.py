@@ -50,7 +50,7 @@ class SongBloomModel:
         config: as read from the yaml.
         plan: what stays loaded, and how many songs are made at once.
         identity: digest of the checkpoint's files.
-        max_blocks: of the longest song that it is loaded for.
+        options: how the networks are run; its `max_blocks` are those of the longest song.
     """
 
     def __init__(

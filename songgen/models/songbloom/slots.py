@@ -136,7 +136,7 @@ class BlockSlots:
             inputs_BD.repeat_interleave(2, 0),
             self._rope,
             self._cache,
-            position_B.clamp(max=self._capacity - 1).repeat_interleave(2),
+            position_B.clamp(config.prefix_length, self._capacity - 1).repeat_interleave(2),
             window=window,
             ops=self._ops,
         )
