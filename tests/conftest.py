@@ -11,6 +11,7 @@ import torch
 
 if TYPE_CHECKING:
     from songgen.models.levo.model import LevoModel
+    from songgen.models.songbloom.model import SongBloomModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -62,3 +63,19 @@ def tiny(tiny_folder: Path) -> LevoModel:
     from songgen.models.levo.loading import load
 
     return load(tiny_folder, device="cpu", dtype="fp32", memory="full")
+
+
+@pytest.fixture(scope="session")
+def tiny_songbloom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in tiny SongBloom checkpoint, made once for all tests. Do not change it: copy it."""
+    from songgen.models.songbloom.tiny import ensure_tiny
+
+    return ensure_tiny(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_songbloom(tiny_songbloom_folder: Path) -> SongBloomModel:
+    """The tiny SongBloom model on the CPU in float32, one song at a time."""
+    from songgen.models.songbloom.loading import load
+
+    return load(tiny_songbloom_folder, device="cpu", dtype="fp32", memory="full")
