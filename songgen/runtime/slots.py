@@ -61,6 +61,11 @@ def uniforms_of(seed: int, num_codebooks: int, num_columns: int) -> Tensor:
     return torch.rand(num_columns, num_codebooks, generator=generator, dtype=torch.float64)
 
 
+def per_row(of_slots: Tensor) -> Tensor:
+    """A tensor of B slots as one of their 2B rows, without asking the host (as `repeat_interleave` may)."""
+    return of_slots.unsqueeze(1).expand(-1, 2, *of_slots.shape[1:]).flatten(0, 1)
+
+
 class SlotState:
     """Static tensors of B slots.
 

@@ -20,11 +20,7 @@ from songgen.models.levo.conditions import LevoConditions
 from songgen.models.levo.lelm import LeLM
 from songgen.nn.step_ops import TORCH_OPS, StepOps
 from songgen.runtime.decode import CHECK_EVERY, RunningSlot
-
-
-def per_row(of_slots: Tensor) -> Tensor:
-    """A tensor of B slots as one of their 2B rows."""
-    return of_slots.unsqueeze(1).expand(-1, 2, *of_slots.shape[1:]).flatten(0, 1)
+from songgen.runtime.slots import per_row
 
 
 class LelmSlots:

@@ -35,7 +35,13 @@ from songgen.nn.attention import choose_attention
 from songgen.nn.kv_cache import bytes_per_position
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.runtime.checkpoint import build
-from songgen.runtime.device import choose_device, choose_dtype, choose_threads, compute_float32_exactly
+from songgen.runtime.device import (
+    choose_device,
+    choose_dtype,
+    choose_threads,
+    compute_float32_exactly,
+    make_current,
+)
 from songgen.runtime.memory import Needs, free_to_plan, plan_memory, slot_step
 
 logger = logging.getLogger(__name__)
@@ -114,6 +120,7 @@ def load(
     where, is_int8 = choose_device(settings.device), settings.kv_cache == "int8"
     precision = _choose_precision(settings, where)
     attention = choose_attention(settings.attention, where, precision, is_int8=is_int8)
+    make_current(where)
     compute_float32_exactly()
     files = find_model(path, runtime_dir=runtime_dir)
     config = read_config(files.config, search=files.places)

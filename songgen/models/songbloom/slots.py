@@ -22,6 +22,7 @@ from songgen.nn.attention import window_of
 from songgen.nn.rectified_flow import flow_times
 from songgen.nn.step_ops import TORCH_OPS, StepOps
 from songgen.runtime.cuda_graph import StepGraph
+from songgen.runtime.slots import per_row
 
 Phase = Literal["first", "inner", "last"]
 """Which step of a block: what is fed is the block before, a token, or the last token, which chooses none."""
@@ -133,10 +134,10 @@ class BlockSlots:
             position_B = position_B - 1
         inputs_BD = self._feedback_BD if phase == "first" else network.skeleton_emb(ids_B)
         hidden_BD = network.ar_transformer.step(
-            inputs_BD.repeat_interleave(2, 0),
+            per_row(inputs_BD),
             self._rope,
             self._cache,
-            position_B.clamp(config.prefix_length, self._capacity - 1).repeat_interleave(2),
+            per_row(position_B.clamp(config.prefix_length, self._capacity - 1)),
             window=window,
             ops=self._ops,
         )
