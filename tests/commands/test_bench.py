@@ -83,7 +83,7 @@ def test_random_weights_need_no_files(
         (["model=nonsense", "weights=random"], "model 'nonsense' is neither a folder nor a name"),
         (
             ["model=songbloom_full_150s", "weights=random"],
-            "songgen bench measures models of the LeVo family",
+            "songgen bench measures models of the LeVo family only",
         ),
         (["model=tiny", "batch=0"], "batch=0: must be whole numbers, 1 or more, with commas between"),
         (["model=tiny", "batch=1,x"], "batch=1,x: must be whole numbers, 1 or more, with commas between"),
