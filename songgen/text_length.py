@@ -64,7 +64,7 @@ def estimate_seconds(text: str) -> float:
     Two English words or three Chinese characters a second; 5, 12, 22 s for a short, medium, long instrumental
     section; 2 s of silence. Songs vary by half around this.
     """
-    return sum(_block_seconds(text, block) for block in scan_lyrics(text))
+    return sum(block_seconds(text, block) for block in scan_lyrics(text))
 
 
 def estimate_spans(text: str, seconds: float, *, is_cut: bool = False) -> tuple[Span, ...]:
@@ -75,7 +75,7 @@ def estimate_spans(text: str, seconds: float, *, is_cut: bool = False) -> tuple[
         is_cut: it ended at its longest length and not by itself, so the last sections may be missing: the
             estimated lengths are then stretched only if they come to less than the song.
     """
-    blocks = [(block.tag, _block_seconds(text, block)) for block in scan_lyrics(text) if block.tag]
+    blocks = [(block.tag, block_seconds(text, block)) for block in scan_lyrics(text) if block.tag]
     total = sum(length for _, length in blocks)
     if not total:
         return ()
@@ -89,7 +89,8 @@ def estimate_spans(text: str, seconds: float, *, is_cut: bool = False) -> tuple[
     return tuple(spans)
 
 
-def _block_seconds(text: str, block: Block) -> float:
+def block_seconds(text: str, block: Block) -> float:
+    """`estimate_seconds` of one section of a text."""
     words = text[block.text_start : block.text_end]
     syllables = len(_SYLLABLE.findall(words))
     seconds = syllables / SYLLABLES_PER_SECOND

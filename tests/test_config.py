@@ -45,7 +45,7 @@ def test_defaults_are_those_of_the_published_scripts() -> None:
 def test_every_setting_reaches_its_field() -> None:
     given = [
         "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
-        "output.plot=true",
+        "output.plot=true", "output.lrc=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "generate_type=separate", "stems=separator", "lyrics=asis",
@@ -58,7 +58,7 @@ def test_every_setting_reaches_its_field() -> None:
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == known
     found = config(*given)
     assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
-    assert found.output == Output(Path("o"), "flac", 24, True, True)
+    assert found.output == Output(Path("o"), "flac", 24, True, True, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda", "dtype": "bf16", "memory": "low", "batch": 4}

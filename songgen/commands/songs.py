@@ -66,6 +66,8 @@ class Tally:
                 print(f"Tokens:  {output.dir / 'tokens'}")
             if output.plot:
                 print(f"Plots:   {output.dir / 'plots'}")
+            if output.lrc:
+                print(f"Lyrics:  {output.dir / 'lrc'}")
         print(f"Records: {records}")
 
 

@@ -18,6 +18,7 @@ import torch
 
 from songgen.audio import Audio
 from songgen.linter import TextRules
+from songgen.lrc import TimedLine
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
@@ -47,6 +48,7 @@ class Job:
         sampling: how tokens are chosen, the request's overrides already applied.
         max_seconds: longest song allowed, None for the model's own limit.
         conditions: what `SongModel.condition` made of the request.
+        wants_timing: whether the draft shall say when the lines of the lyrics begin, if the model can tell.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Job:
     sampling: Sampling
     max_seconds: float | None = None
     conditions: Any = None
+    wants_timing: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class Draft:
         tokens: `[K, T]` int64 on the CPU, trimmed at the end of the song.
         stopped: `eos` if the model ended the song itself, `length` if it ran into the limit.
         seconds: wall time from the job's entry into a slot to its last token.
+        timing: about when the tags and lines of the lyrics begin, in order; None if nobody asked or knows.
     """
 
     job: Job
     tokens: torch.Tensor
     stopped: StopReason
     seconds: float = 0.0
+    timing: tuple[TimedLine, ...] | None = None
 
 
 @dataclass(frozen=True)
