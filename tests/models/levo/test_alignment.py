@@ -214,6 +214,26 @@ def test_the_map_of_a_head_that_aligns_decides(tiny: LevoModel, monkeypatch: pyt
     assert max(errors) < 1 < 3 < max(errors_due)  # the three tokens between sections take 0.9 s
 
 
+def test_what_is_read_is_the_prefix_and_the_song(tiny: LevoModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The query of a frame is the column before the one that holds it, which chose its code."""
+    seen: dict[str, Any] = {}
+
+    def read(stack: Llama, inputs_1SD: Tensor, **options: Any) -> Iterator[Tensor]:
+        seen.update(options, inputs=inputs_1SD)
+        yield torch.ones(4, 20, 9)
+
+    monkeypatch.setattr(alignment, "layer_attention", read)
+    lelm, conditions = tiny.parts.lelm.get(), job(tiny).conditions
+    tokens = torch.randint(0, 1024, (3, 100), generator=torch.Generator().manual_seed(2))
+    alignment.attention_map(lelm, conditions, tokens, [1, 3, 8], AlignmentOptions())
+    length, config = tiny.config.prefix_length, tiny.config
+    assert (seen["first_query"], seen["first_layer"], seen["pool"]) == (length, 1, 5)
+    assert seen["inputs"].shape == (1, length + 100, config.width)
+    assert seen["inputs"][0, length:].equal(lelm.emb[0](torch.tensor([config.special, *tokens[0, :-1]])))
+    lyrics = lelm.condition_provider.embed(conditions)["description"][0][0]
+    assert seen["inputs"][0, seen["keys"]].equal(lyrics[:9])
+
+
 def test_where_attention_says_nothing_the_estimated_lengths_decide(
     tiny: LevoModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
