@@ -160,6 +160,7 @@ class Model:
         stems: StemSource = "model",
         lyrics: LyricsPolicy = "fix",
         max_seconds: float | None = None,
+        num_samples: int = 1,
         timing: bool = False,
         on_error: OnError = "raise",
         report: Report | None = None,
@@ -172,7 +173,8 @@ class Model:
             sampling: `upstream` (as published for the model), `lowmem`, `greedy`, `fast`, or what to change
                 of the model's own, such as `{"temperature": 0.7}`, or all settings as a `Sampling`.
             seed: the run's seed; None draws one. Each song's own is in `song.seed`.
-            generate_type, stems, lyrics, max_seconds: for requests that do not say; as in `songgen generate`.
+            generate_type, stems, lyrics, max_seconds, num_samples: for requests that do not say; as in
+                `songgen generate`.
             timing: find out when the lines of the lyrics begin, about: `song.draft.timing`, `save(lrc=True)`.
             on_error: `raise` raises SongError at the first song that fails, `yield` yields a FailedSong.
             report: called as `report(stage, name, fraction)` while songs advance.
@@ -189,12 +191,10 @@ class Model:
         from songgen.runtime.sampling import changed_sampling
 
         read_value("seed", seed)
-        run_seed = draw_seed() if seed is None else seed
+        changes = named_sampling(sampling) if isinstance(sampling, str) else sampling
         settings = Settings(
-            sampling=changed_sampling(
-                self.model.sampling, named_sampling(sampling) if isinstance(sampling, str) else sampling
-            ),
-            seed=run_seed,
+            sampling=changed_sampling(self.model.sampling, changes),
+            seed=draw_seed() if seed is None else seed,
             generate_type=read_value("generate_type", generate_type, may_be_null=False),
             stems=read_value("stems", stems),
             lyrics=read_value("lyrics", lyrics),
@@ -204,7 +204,11 @@ class Model:
         )
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error}: must be one of raise, yield")
-        good, bad = _read(requests, generate_type, on_error)
+        defaults = {
+            "default_generate_type": generate_type,
+            "default_num_samples": read_value("num_samples", num_samples),
+        }
+        good, bad = _read(requests, defaults, on_error)
         run = Run(self.model, settings, report=report or ignore_progress)
         return self._songs(run.songs(good), bad, on_error)
 
@@ -224,7 +228,7 @@ class Model:
 
 
 def _read(
-    requests: str | Path | Request | Iterable[Request], generate_type: GenerateType, on_error: OnError
+    requests: str | Path | Request | Iterable[Request], defaults: Mapping[str, Any], on_error: OnError
 ) -> tuple[list[SongRequest], list[FailedSong]]:
     """The checked requests, and those that cannot be read.
 
@@ -234,7 +238,7 @@ def _read(
     good: list[SongRequest] = []
     bad: list[FailedSong] = []
     if isinstance(requests, str | Path):
-        file = read_requests(Path(requests), default_generate_type=generate_type)
+        file = read_requests(Path(requests), **defaults)
         good = file.requests
         bad = [
             FailedSong(line.idx or f"line {line.line}", None, "read", str(line)) for line in file.bad_lines
@@ -243,7 +247,7 @@ def _read(
         several = [requests] if isinstance(requests, SongRequest | Mapping) else list(requests)
         for number, request in enumerate(several, start=1):
             try:
-                good.append(_checked(request, generate_type))
+                good.append(_checked(request, defaults))
             except ValueError as error:
                 bad.append(FailedSong(f"request {number}", None, "read", f"request {number}: {error}"))
     if bad and on_error == "raise":
@@ -251,15 +255,15 @@ def _read(
     return good, bad
 
 
-def _checked(request: Request, generate_type: GenerateType) -> SongRequest:
+def _checked(request: Request, defaults: Mapping[str, Any]) -> SongRequest:
     """A request checked like a line of a file; one made by hand keeps its own source."""
     if not isinstance(request, SongRequest):
-        return parse_request(request, default_generate_type=generate_type)
+        return parse_request(request, **defaults)
     values = {item.name: getattr(request, item.name) for item in fields(SongRequest)}
     source, line = values.pop("source"), values.pop("line")
     values["gt_lyric"] = values.pop("lyrics")
     given = {name: value for name, value in values.items() if value is not None}
-    checked = parse_request(given, default_generate_type=generate_type)
+    checked = parse_request(given, **defaults)
     return replace(checked, source=source or checked.source, line=line)
 
 
@@ -275,6 +279,10 @@ def load(
     attention: str = "auto",
     kv_cache: str = "auto",
     threads: int | str = "auto",
+    checkpoint: str | Path | None = None,
+    lora_alpha: float | None = None,
+    lora_rank: int | None = None,
+    lora_targets: str | None = None,
     gpu_memory: str | float | None = None,
     max_seconds: float | None = None,
 ) -> Model:
@@ -298,6 +306,10 @@ def load(
         attention=attention,
         kv_cache=kv_cache,
         threads=threads,
+        checkpoint=checkpoint,
+        lora_alpha=lora_alpha,
+        lora_rank=lora_rank,
+        lora_targets=lora_targets,
         gpu_memory=gpu_memory,
     )
     longest = read_value("max_seconds", max_seconds)

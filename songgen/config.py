@@ -28,6 +28,10 @@ class Loading:
     attention: str = "auto"
     kv_cache: str = "auto"
     threads: int | str = "auto"
+    checkpoint: Path | None = None
+    lora_alpha: float | None = None
+    lora_rank: int | None = None
+    lora_targets: str | None = None
     gpu_memory: int | None = None
 
 
@@ -44,6 +48,7 @@ class GenerateConfig:
     stems: StemSource
     lyrics: LyricsPolicy
     max_seconds: float | None
+    num_samples: int
     seed: int | None
     on_error: Literal["continue", "stop"]
     resume: bool
@@ -143,6 +148,7 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         "stems",
         "lyrics",
         "max_seconds",
+        "num_samples",
         "seed",
         "on_error",
         "resume",
@@ -245,11 +251,18 @@ def loading(model: str | Path, **options: object) -> Loading:
     Raises:
         ConfigError: a value that is not allowed.
     """
-    return Loading(str(model), **{name: read_value(name, value) for name, value in options.items()})
+    return Loading(
+        str(model), **{name: read_value(_loading_key(name), value) for name, value in options.items()}
+    )
 
 
 def _loading(values: Mapping[str, Any]) -> Loading:
-    return Loading(**{item.name: values[item.name] for item in fields(Loading)})
+    return Loading(**{item.name: values[_loading_key(item.name)] for item in fields(Loading)})
+
+
+def _loading_key(name: str) -> str:
+    """The setting of a field of `Loading`: those of adapters are a group."""
+    return name.replace("lora_", "lora.", 1)
 
 
 def _engine(values: Mapping[str, Any]) -> Engine:

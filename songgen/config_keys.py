@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from songgen.audio import FORMATS
-from songgen.request_keys import MAX_TOP_K
+from songgen.request_keys import MAX_SAMPLES, MAX_TOP_K
 
 NULL_WORDS = ("null", "none", "")
 DEVICE_PATTERN = r"auto|cpu|mps|cuda(:\d+)?"
@@ -206,6 +206,7 @@ KEYS: dict[str, Key] = {
         choice("fix", "strict", "asis"), "faulty text: fix mends what is safe, strict refuses, asis leaves it"
     ),
     "max_seconds": Key(POSITIVE, "longest song, in seconds", null="the model's own limit"),
+    "num_samples": Key(whole(1, MAX_SAMPLES), "songs to make from each line that does not say"),
     "seed": Key(
         whole(0, SEED_MAX),
         "the run's seed, kept in the records",
@@ -225,6 +226,13 @@ KEYS: dict[str, Key] = {
         NOT_NEGATIVE,
         "taken off a token's logit each time it occurred in the song; 0 = off",
         null=OWN_SAMPLING,
+    ),
+    "sampling.diffusion_steps": Key(whole(1), "SongBloom: solver steps of a block", null=OWN_SAMPLING),
+    "sampling.diffusion_temperature": Key(
+        NOT_NEGATIVE, "SongBloom: where noise enters a block, 1 = its start; less is tamer", null=OWN_SAMPLING
+    ),
+    "sampling.diffusion_cfg_coef": Key(
+        number("a number", lambda value: True), "SongBloom: guidance of its diffusion", null="cfg_coef"
     ),
     "engine.kind": Key(
         choice("local", "ray"), "this process, or workers on all GPUs; engine=local|ray sets it"
@@ -259,6 +267,16 @@ KEYS: dict[str, Key] = {
     ),
     "kv_cache": Key(choice("auto", "int8"), "int8 halves the memory of songs under way; other songs"),
     "threads": Key(threads, "CPU threads: auto or a number"),
+    "checkpoint": Key(
+        path,
+        "fine-tuned SongBloom weights (a Lightning checkpoint) instead of the published",
+        null="published",
+    ),
+    "lora.alpha": Key(POSITIVE, "strength of its low-rank adapters times their rank", null="32"),
+    "lora.rank": Key(whole(1), "rank that its adapters must have", null="any"),
+    "lora.targets": Key(
+        text, "parts of the names of the layers that have adapters, between commas: q_proj,v_proj", null="any"
+    ),
     "runtime_dir": Key(path, "folder with the runtime files: ckpt/, third_party/", null="the usual places"),
     "requests": Key(path, "file of requests, for songs without records", null="the records say"),
     "prompts": Key(path, "folder in which style prompts are looked for", null="where the requests say"),

@@ -134,6 +134,7 @@ def tree_of(command: Command, choices: Mapping[str, str]) -> dict[str, object]:
 
 
 def choices_of(group: str) -> list[str]:
+    """The named settings of a group: its files."""
     return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from songgen.characters import APOSTROPHES, WIDE_SEMICOLON
 from songgen.lint_characters import SPECIAL_TOKENS
 from songgen.lyrics import SUNG_TAGS, Block, nearest_tag, scan_lyrics
+from songgen.songbloom_form import SEPARATOR, scan_songbloom
 from songgen.text_length import is_unspaced
 from songgen.text_rules import Edit, TextRules
 
@@ -28,7 +29,13 @@ class Document:
     @classmethod
     def read(cls, text: str, rules: TextRules) -> Document:
         """Scan a lyric string."""
-        return cls(text, tuple(scan_lyrics(text)), rules)
+        scan = scan_songbloom if rules.family == "songbloom" else scan_lyrics
+        return cls(text, tuple(scan(text)), rules)
+
+    @property
+    def separator(self) -> str:
+        """What stands between two sections."""
+        return SEPARATOR if self.rules.family == "songbloom" else " ; "
 
     def words(self, block: Block) -> str:
         """What stands in a block, without tag and separators."""
@@ -92,11 +99,11 @@ def missing_tags(document: Document) -> list[Edit]:
 
 
 def separators(document: Document) -> list[Edit]:
-    """What stands between a tag and its words, and between two sections, other than ` ` and ` ; `."""
+    """What stands between a tag and its words, and between two sections, other than the model's own."""
     edits = []
-    last = document.blocks[-1].number
+    last, mark = document.blocks[-1].number, document.separator.strip()
     for block in document.blocks:
-        after = " ; " if block.number < last else ""
+        after = document.separator if block.number < last else ""
         if block.text_start < block.text_end:
             gaps = [
                 (block.tag_end, block.text_start, " " if block.tag else ""),
@@ -109,10 +116,12 @@ def separators(document: Document) -> list[Edit]:
             if found == right:
                 continue
             if right == after and after:
-                why = f"sections are separated by ' ; ', here is {found!r}: the model learnt only that form"
+                why = (
+                    f"sections are separated by {after!r}, here is {found!r}: the model learnt only that form"
+                )
             elif not found:
                 why = "no blank after the tag: the model learnt '[tag] text'"
-            elif ";" in found or WIDE_SEMICOLON in found:
+            elif mark in found or WIDE_SEMICOLON in found:
                 why = f"{found!r} separates nothing here: the model would expect another section"
             else:
                 belongs = repr(right) if right else "nothing"

@@ -39,7 +39,9 @@ from songgen.lint_sentences import (
     semicolons,
     sentence_marks,
 )
+from songgen.lint_songbloom import SONGBLOOM_RULES, other_form, uncovered
 from songgen.requests import GenerateType, SongRequest
+from songgen.songbloom_form import parse_songbloom
 from songgen.text_length import estimate_seconds, estimate_tokens
 from songgen.text_rules import Edit, Finding, TextField, TextRules, apply_edits
 
@@ -94,6 +96,11 @@ def lint_lyrics(
     Returns:
         The findings in order of place.
     """
+    foreign = other_form(text, rules)
+    if foreign is not None and foreign.mended is not None:
+        rest = lint_lyrics(foreign.mended, rules, generate_type=generate_type, max_seconds=max_seconds)
+        mended = mend_lyrics(foreign.mended, rules)
+        return [dataclasses.replace(foreign, mended=mended), *(item for item in rest if not item.safe)]
     document = Document.read(text, rules)
     if generate_type == "bgm":
         if not any(has_words(document.words(block)) for block in document.blocks):
@@ -101,13 +108,14 @@ def lint_lyrics(
         why = "generate_type is bgm: the model does not read the lyrics"
         return [Finding("bgm-lyrics", "hint", "lyrics", None, None, 1, why)]
     findings = []
-    for edits in _lyric_edits(document):
+    for edits in [*_lyric_edits(document), uncovered(document)]:
         for _, group in itertools.groupby(edits, key=lambda e: (e.rule, _block_number(document, e))):
             findings.append(_in_section(document, list(group)))
     if not any(has_words(document.words(block)) for block in document.blocks):
-        why = "there is nothing to sing: for music without a voice set generate_type to bgm"
+        advice = ": for music without a voice set generate_type to bgm" if rules.family == "levo" else ""
+        why = f"there is nothing to sing{advice}"
         findings.append(Finding("nothing-to-sing", "hint", "lyrics", None, None, 1, why))
-    findings += _token_count(document) + _duration(text, rules, max_seconds)
+    findings += _token_count(document) + _duration(document, max_seconds)
     return sorted(findings, key=lambda finding: finding.column)
 
 
@@ -115,6 +123,9 @@ def lint_descriptions(text: str | None, rules: TextRules) -> list[Finding]:
     """Find what in the descriptions will hurt; None (no descriptions) has no findings."""
     if not text:
         return []
+    if not rules.reads_descriptions:
+        why = "this model takes no descriptions: its style comes from the prompt alone"
+        return [Finding("descriptions-not-read", "hint", "descriptions", None, None, 1, why)]
     findings = []
     for edits in _description_edits(text, rules):
         if not edits:
@@ -131,26 +142,38 @@ def lint_descriptions(text: str | None, rules: TextRules) -> list[Finding]:
 
 
 def mend_lyrics(text: str, rules: TextRules) -> str:
-    """Mend what is safe in the lyrics; idempotent."""
+    """Mend what is safe in the lyrics, the other family's form included; idempotent."""
+    foreign = other_form(text, rules)
+    text = text if foreign is None or foreign.mended is None else foreign.mended
     return _mend(text, lambda current: _lyric_edits(Document.read(current, rules)))
 
 
 def mend_descriptions(text: str | None, rules: TextRules) -> str | None:
     """Mend what is safe in the descriptions; idempotent; None stays None."""
-    return None if text is None else _mend(text, lambda current: _description_edits(current, rules))
+    return (
+        text
+        if text is None or not rules.reads_descriptions
+        else _mend(text, lambda current: _description_edits(current, rules))
+    )
 
 
 def lint_request(
     request: SongRequest, rules: TextRules, *, default_generate_type: GenerateType = "mixed"
 ) -> list[Finding]:
-    """The findings of both texts of a request, lyrics first.
+    """The findings of both texts of a request, lyrics first, and of its prompt.
 
     Args:
         default_generate_type: what the run makes of a request that does not say.
     """
     kind = request.generate_type or default_generate_type
     lyrics = lint_lyrics(request.lyrics, rules, generate_type=kind, max_seconds=request.max_seconds)
-    return lyrics + lint_descriptions(request.descriptions, rules)
+    prompt = []
+    if rules.needs_prompt and request.prompt_audio_path is None:
+        why = (
+            "there is none (prompt_wav): the model takes the style from it, without one it is left to chance"
+        )
+        prompt.append(Finding("no-prompt", "warning", "prompt", None, None, 1, why))
+    return lyrics + lint_descriptions(request.descriptions, rules) + prompt
 
 
 def mend_request(
@@ -191,15 +214,16 @@ def apply_policy(
 
 def _lyric_edits(document: Document) -> list[list[Edit]]:
     """The edits of every rule, rule by rule in the order they are to be applied."""
-    text = document.text
+    text, is_levo = document.text, document.rules.family == "levo"
     spans = [(block.text_start, block.text_end) for block in document.blocks]
+    quotes = [edit for span in spans for edit in typographic_quotes(text, span)]
     return [
         invisible_characters(text),
         special_tokens(text),
         pictures(text),
-        [edit for span in spans for edit in typographic_quotes(text, span)],
+        quotes if is_levo else [],
         [edit for span in spans for edit in full_width_letters(text, span)],
-        *(rule(document) for rule in LYRIC_RULES),
+        *(rule(document) for rule in (LYRIC_RULES if is_levo else SONGBLOOM_RULES)),
     ]
 
 
@@ -287,9 +311,11 @@ def _token_count(document: Document) -> list[Finding]:
     return [_in_section(document, [Edit("too-many-tokens", "error", cut, cut, None, why, False)])]
 
 
-def _duration(text: str, rules: TextRules, max_seconds: float | None) -> list[Finding]:
+def _duration(document: Document, max_seconds: float | None) -> list[Finding]:
     """Lyrics longer than the model's longest song, or than the request's own limit."""
-    seconds = estimate_seconds(text)
+    text, rules = document.text, document.rules
+    is_levo = rules.family == "levo"
+    seconds = estimate_seconds(text if is_levo else parse_songbloom(text, rules.tag_seconds))
     rough = f"about {seconds:.0f} s of song by a rough estimate"
     if seconds > rules.max_seconds:
         why = f"{rough}, the model's longest is {rules.max_seconds:.0f} s: the end may be missing"

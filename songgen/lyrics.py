@@ -41,6 +41,10 @@ SECTION_TAGS = (
     "silence",
 )
 SUNG_TAGS = frozenset(("verse", "chorus", "bridge"))
+# A section that is not sung: seconds up to which it is short, medium; seconds that each length stands for.
+_LENGTHS = (("short", 10.0), ("medium", 20.0))
+INSTRUMENTAL_SECONDS = {"short": 5.0, "medium": 12.0, "long": 22.0}
+SILENCE_SECONDS = 2.0
 
 # Other names people write, without blanks and hyphens. A tag without a length becomes the shortest.
 _OTHER_NAMES = {
@@ -78,7 +82,7 @@ _OTHER_NAMES_ALONE = {
 _BY_SQUASHED = {re.sub(r"\W", "", tag): tag for tag in SECTION_TAGS}
 # Plain, full-width and lenticular brackets.
 _WIDE_BRACKETS = r"\uff3b\uff3d\u3010\u3011"
-_BRACKETED = re.compile(
+BRACKETED = re.compile(
     r"\[[^\[\]]*\]"
     rf"|\uff3b[^\[\]{_WIDE_BRACKETS}]*\uff3d"
     rf"|\u3010[^\[\]{_WIDE_BRACKETS}]*\u3011"
@@ -105,11 +109,27 @@ class Section:
         tag: one of `SECTION_TAGS`, whatever its spelling in the source.
         text: the words, without the separators around them; may be empty.
         column: 1-based column of the tag's bracket in the source; not part of equality.
+        seconds: how long a section without words shall be; None leaves it to the tag.
     """
 
     tag: str
     text: str = ""
     column: int = field(default=1, compare=False)
+    seconds: float | None = None
+
+    @property
+    def role(self) -> str:
+        """The tag without its length: `intro` of `intro-short`."""
+        return role_of(self.tag)
+
+    @property
+    def length(self) -> float:
+        """Seconds of a section without words, as told or by its tag; 0 of a sung one."""
+        if self.seconds is not None:
+            return self.seconds
+        if self.tag == "silence":
+            return SILENCE_SECONDS
+        return INSTRUMENTAL_SECONDS.get(self.tag.partition("-")[2], 0.0)
 
 
 @dataclass(frozen=True)
@@ -175,6 +195,23 @@ def resolve_tag(written: str) -> tuple[str, Spelling] | None:
     return (near, "near") if near and near[0] == squashed[0] else None
 
 
+def role_of(tag: str) -> str:
+    """A tag without its length: `intro` of `intro-short`, `verse` of `verse`."""
+    return tag.partition("-")[0]
+
+
+def tag_for(role: str, seconds: float) -> str:
+    """The tag of a role that lasts so many seconds.
+
+    >>> tag_for("intro", 12), tag_for("verse", 12)
+    ('intro-medium', 'verse')
+    """
+    if f"{role}-short" not in SECTION_TAGS:
+        return role
+    length = next((name for name, most in _LENGTHS if seconds <= most), "long")
+    return f"{role}-{length}"
+
+
 def nearest_tag(written: str, ratio: float = 0.6) -> str | None:
     """The tag most like what was written, by `difflib` with this least ratio (0 ... 1), or None."""
     near = difflib.get_close_matches(re.sub(r"\W", "", written.casefold()), _BY_SQUASHED, n=1, cutoff=ratio)
@@ -187,7 +224,7 @@ def scan_lyrics(text: str) -> list[Block]:
     Brackets that hold no recognisable tag are words of the section they stand in, as they are for the model.
     """
     tags = []
-    for match in _BRACKETED.finditer(text):
+    for match in BRACKETED.finditer(text):
         resolved = resolve_tag(match.group()[1:-1])
         if resolved:
             exact = match.group() == f"[{resolved[0]}]"

@@ -36,10 +36,16 @@ MAX_SEED = 2**63 - 1
 MAX_SAMPLES = 1000
 MAX_TOP_K = 2**31 - 1
 
-ALIASES = {"id": "idx", "lyrics": "gt_lyric", "style": "descriptions", "tags": "descriptions"}
+ALIASES = {
+    "id": "idx",
+    "lyrics": "gt_lyric",
+    "style": "descriptions",
+    "tags": "descriptions",
+    "prompt_wav": "prompt_audio_path",
+}
 ALLOWED = {
     "idx": "a string (or a whole number) that can name a file",
-    "gt_lyric": "a string: [tag] text ; [tag] text",
+    "gt_lyric": "a string: [tag] text ; [tag] text (SongBloom: [tag] text , [tag] text)",
     "descriptions": "a string of tags separated by commas, or a list of such strings",
     "generate_type": "one of mixed, vocal, bgm, separate",
     "stems": "one of model, separator",
@@ -96,7 +102,9 @@ class _Values(BaseModel):
     auto_prompt_audio_type: _Name | None = None
 
 
-def checked_values(source: Mapping[str, Any], *, default_generate_type: GenerateType) -> dict[str, Any]:
+def checked_values(
+    source: Mapping[str, Any], *, default_generate_type: GenerateType, default_num_samples: int = 1
+) -> dict[str, Any]:
     """Check a line's values; returns them under the names of SongRequest's fields. A null counts as absent.
 
     Raises:
@@ -124,7 +132,7 @@ def checked_values(source: Mapping[str, Any], *, default_generate_type: Generate
         raise ValueError("; ".join(faults))
     values["lyrics"] = values.pop("gt_lyric") or ""
     values["idx"] = str(values["idx"])
-    values["num_samples"] = values["num_samples"] or 1
+    values["num_samples"] = values["num_samples"] or default_num_samples
     values["descriptions"] = _joined(values["descriptions"])
     return values
 
@@ -186,7 +194,9 @@ def _wrong_together(values: Mapping[str, Any], written: Mapping[str, str]) -> li
     """Sentences about values that are right by type and range."""
     faults = check_idx(str(values["idx"])) if "idx" in written else []
     if values["prompt_audio_path"] is not None and values["auto_prompt_audio_type"] is not None:
-        faults.append("prompt_audio_path and auto_prompt_audio_type are given together: keep one")
+        faults.append(
+            f"{written['prompt_audio_path']} and auto_prompt_audio_type are given together: keep one"
+        )
     return faults
 
 

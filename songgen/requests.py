@@ -103,13 +103,16 @@ def _find_prompt(request: SongRequest, folder: Path) -> SongRequest:
     return replace(request, prompt_audio_path=str(folder / given)) if is_beside else request
 
 
-def read_requests(path: Path, *, default_generate_type: GenerateType = "mixed") -> RequestFile:
+def read_requests(
+    path: Path, *, default_generate_type: GenerateType = "mixed", default_num_samples: int = 1
+) -> RequestFile:
     """Read a JSON Lines file.
 
     A `prompt_audio_path` that is not found from the working folder is looked for beside the file.
 
     Args:
         default_generate_type: what the run makes of a line that does not say; with `bgm` lyrics may be empty.
+        default_num_samples: songs to make from a line that does not say.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -135,7 +138,7 @@ def read_requests(path: Path, *, default_generate_type: GenerateType = "mixed") 
         source: object = line.decode("utf-8", "replace")
         try:
             source = _parse_json(line)
-            request = _make_request(source, number, default_generate_type)
+            request = _make_request(source, number, default_generate_type, default_num_samples)
             kind = request.generate_type or default_generate_type
             names.claim(request.idx, request.num_samples, kind, number)
             requests.append(_find_prompt(request, path.parent))
@@ -147,7 +150,11 @@ def read_requests(path: Path, *, default_generate_type: GenerateType = "mixed") 
 
 
 def parse_request(
-    mapping: Mapping[str, Any], *, line: int = 0, default_generate_type: GenerateType = "mixed"
+    mapping: Mapping[str, Any],
+    *,
+    line: int = 0,
+    default_generate_type: GenerateType = "mixed",
+    default_num_samples: int = 1,
 ) -> SongRequest:
     """Check one request given as a mapping with the keys of the JSONL.
 
@@ -160,14 +167,19 @@ def parse_request(
         text = json.dumps(dict(mapping), ensure_ascii=False)
     except (TypeError, RecursionError, ValueError) as error:
         raise ValueError(f"a request holds JSON values only: {error}") from None
-    return _make_request(_parse_json(text.encode("utf-8", "surrogatepass")), line, default_generate_type)
+    parsed = _parse_json(text.encode("utf-8", "surrogatepass"))
+    return _make_request(parsed, line, default_generate_type, default_num_samples)
 
 
-def _make_request(source: object, line: int, default_generate_type: GenerateType) -> SongRequest:
+def _make_request(
+    source: object, line: int, default_generate_type: GenerateType, default_num_samples: int
+) -> SongRequest:
     """Check a parsed line."""
     if not isinstance(source, dict):
         raise ValueError(f"a line should be one JSON object, {{...}}, not {_kind(source)}")
-    values = checked_values(source, default_generate_type=default_generate_type)
+    values = checked_values(
+        source, default_generate_type=default_generate_type, default_num_samples=default_num_samples
+    )
     return SongRequest(**values, source=source, line=line)
 
 

@@ -10,13 +10,11 @@ import re
 from dataclasses import dataclass
 
 from songgen.characters import HANGUL, UNSPACED
-from songgen.lyrics import SUNG_TAGS, Block, scan_lyrics
+from songgen.lyrics import Lyrics, parse_lyrics, scan_lyrics
 
 WORDS_PER_SECOND = 2.0
 # Characters of Chinese and Japanese, and hangul, which is written with blanks but sung by the syllable.
 SYLLABLES_PER_SECOND = 3.0
-INSTRUMENTAL_SECONDS = {"short": 5.0, "medium": 12.0, "long": 22.0}
-SILENCE_SECONDS = 2.0
 
 _UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
 _SYLLABLE = re.compile(f"[{UNSPACED}{HANGUL}]")
@@ -58,48 +56,49 @@ def estimate_tokens(text: str, *, has_sections: bool = True) -> int:
     return round(total + _plain_tokens(text[done:]))
 
 
-def estimate_seconds(text: str) -> float:
+def estimate_seconds(lyrics: str | Lyrics) -> float:
     """About how long a song with these lyrics is, in seconds.
 
-    Two English words or three Chinese characters a second; 5, 12, 22 s for a short, medium, long instrumental
-    section; 2 s of silence. Songs vary by half around this.
+    Two English words or three Chinese characters a second; sections without words as they say, else 5, 12,
+    22 s for a short, medium, long one and 2 s of silence. Songs vary by half around this.
+
+    Args:
+        lyrics: a parsed song, or a string in LeVo's form.
     """
-    return sum(block_seconds(text, block) for block in scan_lyrics(text))
+    song = parse_lyrics(lyrics) if isinstance(lyrics, str) else lyrics
+    return _word_seconds(song.leading) + sum(
+        _word_seconds(section.text) + section.length for section in song.sections
+    )
 
 
-def estimate_spans(text: str, seconds: float, *, is_cut: bool = False) -> tuple[Span, ...]:
+def estimate_spans(lyrics: str | Lyrics, seconds: float, *, is_cut: bool = False) -> tuple[Span, ...]:
     """About where the sections of a song lie: their estimated lengths, stretched to fill it.
 
     Args:
+        lyrics: a parsed song, or a string in LeVo's form.
         seconds: of the finished song, above 0.
         is_cut: it ended at its longest length and not by itself, so the last sections may be missing: the
             estimated lengths are then stretched only if they come to less than the song.
     """
-    blocks = [(block.tag, block_seconds(text, block)) for block in scan_lyrics(text) if block.tag]
-    total = sum(length for _, length in blocks)
+    song = parse_lyrics(lyrics) if isinstance(lyrics, str) else lyrics
+    lengths = [(section.tag, _word_seconds(section.text) + section.length) for section in song.sections]
+    total = sum(length for _, length in lengths)
     if not total:
         return ()
     scale = max(1.0, seconds / total) if is_cut else seconds / total
     spans, start = [], 0.0
-    for tag, length in blocks:
+    for tag, length in lengths:
         end = min(start + scale * length, seconds)
         if end > start:
-            spans.append(Span(str(tag), start, end))
+            spans.append(Span(tag, start, end))
         start = end
     return tuple(spans)
 
 
-def block_seconds(text: str, block: Block) -> float:
-    """`estimate_seconds` of one section of a text."""
-    words = text[block.text_start : block.text_end]
-    syllables = len(_SYLLABLE.findall(words))
-    seconds = syllables / SYLLABLES_PER_SECOND
-    seconds += len(_WORD.findall(_SYLLABLE.sub(" ", words))) / WORDS_PER_SECOND
-    if block.tag == "silence":
-        seconds += SILENCE_SECONDS
-    elif block.tag is not None and block.tag not in SUNG_TAGS:
-        seconds += INSTRUMENTAL_SECONDS[block.tag.rpartition("-")[2]]
-    return seconds
+def _word_seconds(words: str) -> float:
+    """About how long words are sung."""
+    seconds = len(_SYLLABLE.findall(words)) / SYLLABLES_PER_SECOND
+    return seconds + len(_WORD.findall(_SYLLABLE.sub(" ", words))) / WORDS_PER_SECOND
 
 
 def _plain_tokens(text: str) -> float:

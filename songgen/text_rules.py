@@ -8,7 +8,35 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning", "hint"]
-TextField = Literal["lyrics", "descriptions"]
+TextField = Literal["lyrics", "descriptions", "prompt"]
+Family = Literal["levo", "songbloom"]
+
+
+@dataclass(frozen=True)
+class Uncovered:
+    """Something of the lyrics that has no phoneme, so that the model does not hear it.
+
+    Args:
+        text: what is lost: characters of the lyrics, or a phoneme that the vocabulary lacks.
+        piece: what stands between two blanks and holds it, as written.
+        column: 1-based column of that piece in the lyrics.
+        advice: what would help, if anything does.
+    """
+
+    text: str
+    piece: str
+    column: int
+    advice: str = ""
+
+    @property
+    def is_sung(self) -> bool:
+        """Whether a letter or digit is lost; otherwise it is a mark or a picture."""
+        return any(character.isalnum() for character in self.text)
+
+    def __str__(self) -> str:
+        piece = "" if self.piece == self.text else f"{self.piece!r}, "
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{self.text!r} ({piece}column {self.column}) has no phoneme and is not sung{advice}"
 
 
 @dataclass(frozen=True)
@@ -16,19 +44,29 @@ class TextRules:
     """What a model demands of its text.
 
     Args:
+        family: whose form of lyrics, and whose rules.
         version: `v1` or `v2` of the LeVo text rules.
         max_lyric_tokens, max_description_tokens: positions the model has; longer text is cut.
         count_lyric_tokens, count_description_tokens: exact counters of all that the model gets, including
             the start token; None = estimate.
         max_seconds: the model's longest song.
+        tag_seconds: seconds that a bare tag stands for, in SongBloom's form.
+        uncovered: what of the lyrics has no phoneme; None where words are not turned into phonemes.
+        needs_prompt: whether songs suffer without a style prompt.
+        reads_descriptions: whether the model knows descriptions at all.
     """
 
+    family: Family = "levo"
     version: Literal["v1", "v2"] = "v2"
     max_lyric_tokens: int = 600
     max_description_tokens: int = 100
     count_lyric_tokens: Callable[[str], int] | None = None
     count_description_tokens: Callable[[str], int] | None = None
     max_seconds: float = 270.0
+    tag_seconds: float = 1.0
+    uncovered: Callable[[str], Sequence[Uncovered]] | None = None
+    needs_prompt: bool = False
+    reads_descriptions: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,6 +100,8 @@ class Finding:
         """Where it is, in words: `section 2 [verse], column 14`."""
         if self.field == "descriptions":
             return f"descriptions, column {self.column}"
+        if self.field == "prompt":
+            return "prompt"
         if self.section is None:
             return "lyrics"
         if self.tag is None:

@@ -38,6 +38,7 @@ def test_load_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {
         "name": "fake", "runtime_dir": Path("rt"), "device": "cpu", "dtype": "auto", "codec_dtype": "auto",
         "memory": "auto", "batch": 2, "attention": "auto", "kv_cache": "auto", "threads": "auto",
+        "checkpoint": None, "lora_alpha": None, "lora_rank": None, "lora_targets": None,
         "gpu_memory": 10 * 2**30, "max_seconds": 20.0,
     }  # fmt: skip
     with pytest.raises(ValueError, match="device=gpu: must be auto, cpu"):
@@ -172,3 +173,10 @@ def test_a_model_makes_songs_again_and_stops_when_told() -> None:
         break
     assert fake.names("compose") == ["a"]
     assert [song.name for song in model.generate([A, B], seed=1)] == ["a", "b"]
+
+
+def test_several_samples_of_requests_that_do_not_say() -> None:
+    songs = made([A, {**B, "num_samples": 1}], seed=4, num_samples=2)
+    assert [song.name for song in songs] == ["a_s0", "a_s1", "b"]
+    with pytest.raises(ValueError, match="num_samples=0: must be a whole number from 1"):
+        made(A, num_samples=0)

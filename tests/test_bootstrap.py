@@ -428,7 +428,7 @@ def test_requirements_and_package_agree(repository: Path) -> None:
     extras = project["optional-dependencies"]
     assert set(names(extras["prompt"])) <= set(installed) | set(names(file("requirements_nodeps.txt")))
     assert set(names(extras["ui"])) == set(names(file("requirements_ui.txt")))
-    tested = ("dev", "plot", "evaluate", "ray", "slurm")
+    tested = ("dev", "plot", "evaluate", "ray", "slurm", "ui")
     dev = names([line for extra in tested for line in extras[extra]])
     assert set(dev) == set(names(file("requirements_dev.txt")))
     assert not {"torchaudio", "torchvision"} & set(installed)

@@ -23,7 +23,7 @@ from songgen.config import (
 from songgen.config_keys import BENCH_KEYS, KEYS, ConfigError, read_value
 from songgen.config_tree import GROUPS, Command, config_folder, describe
 from songgen.engine.settings import Engine, Output
-from songgen.runtime.sampling import Sampling, changed_sampling
+from songgen.runtime.sampling import DiffusionSampling, Sampling, changed_sampling
 
 NEEDED = ["model=tiny", "input=lyrics.jsonl"]
 
@@ -48,7 +48,9 @@ def test_every_setting_reaches_its_field() -> None:
         "output.plot=true", "output.lrc=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
-        "generate_type=separate", "stems=separator", "lyrics=asis",
+        "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
+        "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj",
+        "generate_type=separate", "stems=separator", "lyrics=asis", "num_samples=3",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda", "dtype=bf16", "codec_dtype=fp16",
         "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
@@ -57,11 +59,16 @@ def test_every_setting_reaches_its_field() -> None:
     known = {key for key, _, _ in describe("generate")} - set(GROUPS)
     assert {word.partition("=")[0] for word in [*given, *NEEDED]} == known
     found = config(*given)
-    assert Sampling(**found.sampling) == Sampling(0.5, 3, 0.2, 2.0, 1.2, 9, 0.3)
+    assert DiffusionSampling(**found.sampling) == DiffusionSampling(
+        0.5, 3, 0.2, 2.0, 1.2, 9, 0.3, 8, 0.5, 3.0
+    )
     assert found.output == Output(Path("o"), "flac", 24, True, True, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
+    assert found.num_samples == 3
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)
     options = {"runtime_dir": Path("rt"), "device": "cuda", "dtype": "bf16", "memory": "low", "batch": 4}
+    tuning = {"checkpoint": Path("tuned.ckpt"), "lora_alpha": 8.0, "lora_rank": 4}
+    options |= {**tuning, "lora_targets": "q_proj,v_proj"}
     options["gpu_memory"] = "10 GB"
     assert found.loading == loading(
         "tiny", **options, codec_dtype="fp16", attention="sdpa", kv_cache="int8", threads=2
@@ -255,10 +262,11 @@ def test_the_help_is_true(command: str) -> None:
     tree = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
     rows = {key: (default, doc) for key, default, doc in describe(command)}  # type: ignore[arg-type]
     for key, value in tree.items():
-        if key in ("output", "ui"):
+        if key in ("output", "lora", "ui"):
             assert all(f"{key}.{name}" in rows for name in value)
         elif key != "defaults":
-            assert rows[key][0] == {None: "null", True: "true", False: "false"}.get(value, value)
+            shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+            assert rows[key][0] == shown
     assert all(doc for _, doc in rows.values())
     assert ("sampling" in rows) == (command == "generate")
 
@@ -268,7 +276,7 @@ def test_every_sampling_file_is_complete() -> None:
     assert sorted(names) == ["fast", "greedy", "lowmem", "upstream"]
     for name in names:
         tree = yaml.safe_load((config_folder() / "sampling" / f"{name}.yaml").read_text())
-        assert tree.keys() == {item.name for item in fields(Sampling)}
+        assert tree.keys() == {item.name for item in fields(DiffusionSampling)}
         changes = {key: value for key, value in tree.items() if value is not None}
         assert named_sampling(name) == changes
         assert changed_sampling(Sampling(), changes)

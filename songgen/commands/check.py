@@ -77,7 +77,13 @@ def rules_of(name: str) -> TextRules:
     from songgen.models import catalog
 
     entry = catalog.find_entry(name)
-    if entry is not None and not entry.unsupported and not Path(name).is_dir():
+    if entry is not None and entry.family == "songbloom" and not Path(name).is_dir():
+        from songgen.models.songbloom.text import SongBloomText, published_vocabulary
+
+        return SongBloomText(published_vocabulary()).rules(
+            max_lyric_tokens=int(entry.sizes["lyric_max_len"]), max_seconds=entry.max_seconds
+        )
+    if entry is not None and not Path(name).is_dir():
         return TextRules(
             version="v1" if entry.version == "v1" else "v2",
             max_lyric_tokens=int(entry.sizes["lyric_max_len"]),

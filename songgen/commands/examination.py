@@ -13,8 +13,8 @@ from songgen.commands.hub import readable_size
 from songgen.commands.songs import run_line
 from songgen.config import DoctorConfig
 from songgen.models import catalog
+from songgen.models.families import family_of
 from songgen.models.inspection import FoundFile, Inspection
-from songgen.models.levo.locate import is_checkpoint
 from songgen.nn.attention import backends
 from songgen.runtime.device import choose_dtype
 from songgen.runtime.memory import GB, USABLE, free_bytes, plan_memory
@@ -54,8 +54,7 @@ class Examination:
         for entry in catalog.entries():
             needs = catalog.needs_of(entry, self.dtype, self.device)
             if needs is None:
-                reason = f"not to be run: {entry.unsupported}" if entry.unsupported else "memory not known"
-                lines.append(f"  {entry.name.ljust(26)}{reason}")
+                lines.append(f"  {entry.name.ljust(26)}memory not known")
                 continue
             sizes = f"full {needs.full(1) / GB:5.1f} GB, low {needs.low(1) / GB:5.1f} GB"
             lines.append(f"  {entry.name.ljust(26)}{sizes}: {self._fit_in_words(entry)}")
@@ -79,7 +78,7 @@ class Examination:
         has_files = any(
             found.files and not found.lacks_files for found in (item.inspection for item in patients)
         )
-        if entry is not None and not entry.unsupported and not has_files:
+        if entry is not None and not has_files:
             return f"songgen fetch {entry.name}"
         if patients and not has_files:
             return f"songgen fetch {catalog.runtime_entries()['levo'].name}    (if shared files are missing)"
@@ -134,16 +133,16 @@ def found_models(runtime_dir: Path | None) -> Iterator[str]:
     """Every model on this disk that songgen can run: published names first, then folders of other names."""
     seen = set()
     for entry in catalog.entries():
-        folder = None if entry.unsupported else catalog.folder_of(entry, runtime_dir=runtime_dir)
-        if folder is None and not entry.unsupported:  # begun and not complete: say what is missing
+        folder = catalog.folder_of(entry, runtime_dir=runtime_dir)
+        if folder is None:  # begun and not complete: say what is missing
             places = catalog.model_places(entry, runtime_dir=runtime_dir)
             folder = next((place for place in places if place.is_dir()), None)
         if folder is not None:
-            seen.add(folder.resolve())
+            seen.add((folder if folder.is_dir() else folder.parent).resolve())
             yield _shown(folder)
     for root in WELL_KNOWN:
         for folder in sorted(item for item in root.glob("*") if item.is_dir()):
-            if folder.resolve() not in seen and is_checkpoint(folder):
+            if folder.resolve() not in seen and family_of(folder) is not None:
                 seen.add(folder.resolve())
                 yield _shown(folder)
 

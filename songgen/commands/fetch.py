@@ -115,9 +115,7 @@ def _check(item: Wanted) -> None:
 
 def _finish(item: Wanted) -> None:
     entry = item.entry
-    if entry.unsupported:
-        print(f"{item.folder} is complete, but songgen cannot run it: it is {entry.unsupported}")
-    elif entry.runtime:
+    if entry.runtime:
         print(f"Ready: {run_line(item.folder)}")
     else:
         print(f"{item.folder} is complete")

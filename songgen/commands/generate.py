@@ -55,7 +55,9 @@ def main(argv: Sequence[str]) -> int:
     if config.verbose:
         logging.getLogger("songgen").setLevel(logging.DEBUG)
     check_output(config.output)
-    requests = read_requests(config.input, default_generate_type=config.generate_type)
+    requests = read_requests(
+        config.input, default_generate_type=config.generate_type, default_num_samples=config.num_samples
+    )
     if not requests.requests and not requests.bad_lines:
         raise ValueError(f"{config.input}: holds no requests")
     if requests.bad_lines and config.on_error == "stop":

@@ -31,9 +31,6 @@ def main(argv: Sequence[str]) -> int:
     for number, licence in enumerate(licences, start=1):
         print(f"Licence ({number}): {licence}.")
     print("Download one with `songgen fetch NAME`. Not to be run:")
-    for entry in catalog.entries():
-        if entry.unsupported:
-            print(f"  {entry.name}: {entry.unsupported}; it can be fetched")
     for name, reason in catalog.not_supported().items():
         print(f"  {name}: {reason}")
     return 0

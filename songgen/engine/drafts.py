@@ -18,13 +18,15 @@ from songgen.models.base import Draft, Job, ModelFacts, StopReason
 from songgen.request_keys import STEMS
 from songgen.request_names import check_idx
 from songgen.requests import GenerateType, SongRequest
-from songgen.runtime.sampling import Sampling
+from songgen.runtime.sampling import read_sampling
 
-TOKENS_KEY, FACTS_KEY, TIMING_KEY = "tokens", "songgen", "timing"
+TOKENS_KEY, LATENTS_KEY, FACTS_KEY, TIMING_KEY = "tokens", "latents", "songgen", "timing"
 
 
 def encode_draft(draft: Draft, model: ModelFacts) -> bytes:
     """A safetensors file: `tokens` `[K, T]` int32, and one JSON object as metadata, under `songgen`.
+
+    A family that renders from latents has them too: `latents` `[Z, T]` float32.
 
     Equal drafts give equal bytes: no times, and one key of metadata, as the format does not order several.
     """
@@ -45,7 +47,10 @@ def encode_draft(draft: Draft, model: ModelFacts) -> bytes:
     }
     if draft.timing is not None:
         facts[TIMING_KEY] = [astuple(line) for line in draft.timing]
-    return save({TOKENS_KEY: draft.tokens.to(torch.int32).contiguous()}, {FACTS_KEY: json.dumps(facts)})
+    tensors = {TOKENS_KEY: draft.tokens.to(torch.int32).contiguous()}
+    if draft.latents is not None:
+        tensors[LATENTS_KEY] = draft.latents.float().contiguous()
+    return save(tensors, {FACTS_KEY: json.dumps(facts)})
 
 
 def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[Plan, Draft, str | None]:
@@ -68,10 +73,14 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
             if TOKENS_KEY not in file.keys():  # noqa: SIM118 (not a mapping)
                 raise ValueError(f"{path}: has no key `{TOKENS_KEY}`, only {', '.join(sorted(file.keys()))}")
             tokens = file.get_tensor(TOKENS_KEY)
+            latents = file.get_tensor(LATENTS_KEY) if LATENTS_KEY in file.keys() else None  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: cannot be read as safetensors: {error}") from error
     _check_tokens(path, tokens)
     tokens = tokens.to(torch.int64)
+    if latents is not None:
+        _check_latents(path, latents, tokens.shape[1])
+        latents = latents.float()
     try:
         facts = json.loads(metadata.get(FACTS_KEY, "{}"))
         job, timing = _job(path, facts, generate_type), _timing(facts)
@@ -80,6 +89,7 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
     stopped: StopReason = "eos" if facts.get("stopped") == "eos" else "length"
     recipe = {
         "tokens": hashlib.sha256(tokens.numpy().tobytes()).hexdigest(),
+        **({} if latents is None else {"latents": hashlib.sha256(latents.numpy().tobytes()).hexdigest()}),
         "generate_type": job.request.generate_type,
         "seed": job.seed,
         "prompt_audio": job.request.prompt_audio_path,
@@ -87,7 +97,7 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
     }
     if timing is not None:
         recipe[TIMING_KEY] = facts[TIMING_KEY]
-    draft = Draft(job, tokens, stopped, timing=timing)
+    draft = Draft(job, tokens, stopped, latents=latents, timing=timing)
     return Plan(job.request, job, (), recipe), draft, facts.get("identity")
 
 
@@ -100,6 +110,16 @@ def _check_tokens(path: Path, tokens: torch.Tensor) -> None:
         )
     if int(tokens.min()) < 0:
         raise ValueError(f"{path}: `{TOKENS_KEY}` holds a negative id, {int(tokens.min())}")
+
+
+def _check_latents(path: Path, latents: torch.Tensor, num_frames: int) -> None:
+    if latents.ndim != 2 or not latents.is_floating_point() or latents.shape[1] != num_frames:
+        raise ValueError(
+            f"{path}: `{LATENTS_KEY}` is {latents.dtype} {list(latents.shape)}, "
+            f"must be floats [Z, {num_frames}], a column a frame"
+        )
+    if not bool(latents.isfinite().all()):
+        raise ValueError(f"{path}: `{LATENTS_KEY}` holds numbers that are not finite")
 
 
 def _timing(facts: dict[str, Any]) -> tuple[TimedLine, ...] | None:
@@ -120,7 +140,7 @@ def _job(path: Path, facts: dict[str, Any], generate_type: GenerateType | None) 
     name = str(facts.get("name", path.stem))
     if check_idx(name):
         raise ValueError(f"name is {name!r}, which cannot name a song's files")
-    sampling = Sampling(**facts.get("sampling", {}))
+    sampling = read_sampling(facts.get("sampling", {}))
     return Job(
         name,
         replace(request, generate_type=wanted),

@@ -246,7 +246,8 @@ class Run:
             if not self._is_wanted(plan):
                 continue
             job = draft.job
-            if job.request.prompt_audio_path or job.request.auto_prompt_audio_type:
+            has_prompt = bool(job.request.prompt_audio_path or job.request.auto_prompt_audio_type)
+            if has_prompt and draft.latents is None:
                 yield from (replace(draft, job=ready) for ready in self._condition(job))
             else:
                 yield draft

@@ -68,6 +68,8 @@ class Draft:
         tokens: `[K, T]` int64 on the CPU, trimmed at the end of the song.
         stopped: `eos` if the model ended the song itself, `length` if it ran into the limit.
         seconds: wall time from the job's entry into a slot to its last token.
+        latents: `[Z, T]` float32 on the CPU, of a family that writes them in turn with its tokens and then
+            renders from them; None of the others.
         timing: about when the tags and lines of the lyrics begin, in order; None if nobody asked or knows.
     """
 
@@ -75,6 +77,7 @@ class Draft:
     tokens: torch.Tensor
     stopped: StopReason
     seconds: float = 0.0
+    latents: torch.Tensor | None = None
     timing: tuple[TimedLine, ...] | None = None
 
 

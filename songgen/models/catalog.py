@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from songgen.models.levo.locate import is_checkpoint
+from songgen.models.families import (
+    BUILT_IN,
+    family_of,
+    inspect_checkpoint,
+    load_checkpoint,
+    make_built_in,
+    needs_of_sizes,
+)
+from songgen.models.levo import locate as levo
+from songgen.models.songbloom import locate as songbloom
 
 if TYPE_CHECKING:  # they need torch: listing and fetching do not
     import torch
@@ -28,9 +37,6 @@ if TYPE_CHECKING:  # they need torch: listing and fetching do not
     from songgen.runtime.memory import Needs
 
 logger = logging.getLogger(__name__)
-
-BUILT_IN = ("tiny", "tiny-fast")
-"""The built-in models: seeded random weights in the published layouts. They make noise, not music."""
 
 CHECKPOINT_FILES = ("config.yaml", "model.pt", "model.safetensors")
 
@@ -44,7 +50,6 @@ class CatalogEntry:
         aliases: shorter names.
         family, version: `levo` or `songbloom`; `v1` or `v2` of LeVo.
         runtime: whose shared files it needs beside its own: `configs/<runtime>/runtime.yaml`.
-        unsupported: why songgen cannot run it, though it can fetch it; empty if it can.
         repository: where it is fetched from, on the Hugging Face hub.
         max_seconds: longest song.
         languages: ISO 639-1 codes, as announced by the publisher.
@@ -62,7 +67,6 @@ class CatalogEntry:
     family: str = "levo"
     version: str = ""
     runtime: str = ""
-    unsupported: str = ""
     aliases: tuple[str, ...] = ()
     max_seconds: float = 0.0
     languages: tuple[str, ...] = ()
@@ -128,20 +132,23 @@ def find_entry(name: str) -> CatalogEntry | None:
 
 def holds_files(entry: CatalogEntry, folder: Path) -> bool:
     """Whether a folder holds what an entry needs to be loaded; the files are not opened."""
+    if entry.family == "songbloom" and entry.runtime:
+        return songbloom.holds_model(folder, entry.name)
     if entry.family == "levo" and not entry.needed:
-        return is_checkpoint(folder)
+        return levo.is_checkpoint(folder)
     return bool(entry.needed) and all(any(folder.glob(pattern)) for pattern in entry.needed)
 
 
 def folder_of(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> Path | None:
-    """Where a published model is on this disk; None if it is in none of its places."""
-    places = model_places(entry, runtime_dir=runtime_dir)
+    """Where a published model is on this disk; None if it is in none of its places.
+
+    A folder; or of SongBloom, whose models may lie side by side in a folder of any name, the model's yaml.
+    """
+    places = list(model_places(entry, runtime_dir=runtime_dir))
+    if entry.family == "songbloom":
+        places += [root.absolute() for root in _roots(runtime_dir)]
+        return next((place / f"{entry.name}.yaml" for place in places if holds_files(entry, place)), None)
     return next((place for place in places if holds_files(entry, place)), None)
-
-
-def explain_unsupported(entry: CatalogEntry) -> str:
-    """One line on a published model that songgen cannot run."""
-    return f"model {entry.name!r} cannot be run: it is {entry.unsupported}"
 
 
 def explain_unknown(name: str) -> str:
@@ -160,15 +167,20 @@ def explain_unknown(name: str) -> str:
 
 def model_places(entry: CatalogEntry, *, runtime_dir: Path | None = None) -> tuple[Path, ...]:
     """The folders in which a published model is looked for, first to last."""
+    names = (entry.name, entry.repository.rpartition("/")[2])
+    return tuple(dict.fromkeys((root / name).absolute() for root in _roots(runtime_dir) for name in names))
+
+
+def _roots(runtime_dir: Path | None) -> list[Path]:
+    """The folders whose folders are looked at."""
     roots = [Path(), Path("ckpt"), Path("models")]
     if runtime_dir is not None:
         roots += [Path(runtime_dir), Path(runtime_dir) / "ckpt", Path(runtime_dir).parent]
-    names = (entry.name, entry.repository.rpartition("/")[2])
-    return tuple(dict.fromkeys((root / name).absolute() for root in roots for name in names))
+    return roots
 
 
 def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) -> Path:
-    """Find the checkpoint folder of a path or a published name (not of a built-in model).
+    """Find the folder, or of SongBloom the yaml, of a path or a published name; not of a built-in model.
 
     A folder that exists wins over a name, unless it is no checkpoint and the name is in the catalogue.
 
@@ -178,14 +190,9 @@ def find_folder(name_or_path: str | Path, *, runtime_dir: Path | None = None) ->
     """
     path = Path(name_or_path).expanduser()
     entry = find_entry(str(name_or_path).rstrip("/"))
-    if is_checkpoint(path) or (path.exists() and entry is None):
-        named = find_entry(path.absolute().name)
-        if named is not None and named.unsupported:
-            raise ValueError(explain_unsupported(named))
+    if family_of(path) is not None or (path.exists() and entry is None):
         return path.absolute()
     if entry is not None:
-        if entry.unsupported:
-            raise ValueError(explain_unsupported(entry))
         found = folder_of(entry, runtime_dir=runtime_dir)
         if found is not None:
             return found
@@ -203,6 +210,10 @@ def load_model(
     name_or_path: str | Path,
     *,
     runtime_dir: Path | None = None,
+    checkpoint: Path | None = None,
+    lora_alpha: float | None = None,
+    lora_rank: int | None = None,
+    lora_targets: str | None = None,
     announce: Callable[[str], None] = lambda summary: None,
     **options: Any,
 ) -> SongModel:
@@ -211,6 +222,9 @@ def load_model(
     Args:
         name_or_path: case, `-` and `_` of names are forgiven, and a trailing slash.
         runtime_dir: folder of the shared runtime files (`ckpt/`, `third_party/`), searched first.
+        checkpoint: fine-tuned weights in the place of the published ones, SongBloom only.
+        lora_alpha, lora_rank, lora_targets: of low-rank adapters in it (`songbloom/lora.py`); targets are
+            separated by commas.
         announce: told the model's `summary`, with the memory plan, before any weights are read.
         options: fields of `songgen.models.base.RunSettings`: device, dtype, memory, batch, ...
 
@@ -218,18 +232,15 @@ def load_model(
         FileNotFoundError: a file is missing; says where it was looked for and how to get it.
         ValueError: an unknown name, or a setting that this machine or model cannot take.
     """
-    from songgen.models.levo.loading import load
-
-    settings: dict[str, Any] = {"announce": announce, **options}
-    built_in = built_in_folder(name_or_path)
-    if built_in is not None:
-        if runtime_dir is not None:
-            logger.warning(
-                "runtime_dir=%s has no effect: %s has files of its own", runtime_dir, built_in.name
-            )
-        return load(built_in, runtime_dir=None, **settings)
-    folder = find_folder(name_or_path, runtime_dir=runtime_dir)
-    model = load(folder, runtime_dir=runtime_dir, **settings)
+    folder = built_in_folder(name_or_path)
+    if folder is None:
+        folder = find_folder(name_or_path, runtime_dir=runtime_dir)
+    elif runtime_dir is not None:
+        logger.warning("runtime_dir=%s has no effect: %s has files of its own", runtime_dir, folder.name)
+        runtime_dir = None
+    options |= {"runtime_dir": runtime_dir, "announce": announce}
+    lora = {"alpha": lora_alpha, "rank": lora_rank, "targets": lora_targets}
+    model = load_checkpoint(folder, checkpoint, lora, **options)
     _check_name(folder, model)
     return model
 
@@ -262,6 +273,8 @@ def load_bench(
     entry = find_entry(name_or_path)
     if entry is None:
         raise ValueError(explain_unknown(name_or_path))
+    if entry.family != "levo":
+        raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
     if not entry.sizes:
         raise ValueError(f"{entry.name}: weights=random needs its sizes, which the catalogue does not have")
     return bench_random(entry.sizes, entry.max_seconds, RunSettings(**options))
@@ -288,39 +301,31 @@ def inspect_model(
         FileNotFoundError: it is not on this disk; says where it was looked for and how to get it.
         ValueError: an unknown name, or one that songgen cannot run.
     """
-    from songgen.models.levo.inspect import inspect
-
     folder = built_in_folder(name_or_path)
     if folder is None:
         folder = find_folder(name_or_path, runtime_dir=runtime_dir)
-    return inspect(
+    return inspect_checkpoint(
         folder, runtime_dir=runtime_dir, device=device, dtype=dtype, memory=memory, batch=batch, free=free
     )
 
 
 def needs_of(entry: CatalogEntry, dtype: torch.dtype, device: torch.device) -> Needs | None:
     """The memory that a published model will need, by the catalogue alone; None if that cannot be told."""
-    if entry.unsupported or not entry.sizes:
+    if not entry.sizes:
         return None
-    from songgen.models.levo.inspect import needs_of_sizes
-
-    return needs_of_sizes(entry.sizes, entry.max_seconds, dtype=dtype, device=device)
+    return needs_of_sizes(entry.family, entry.sizes, entry.max_seconds, dtype=dtype, device=device)
 
 
 def built_in_folder(name_or_path: str | Path) -> Path | None:
     """The folder of a built-in model, made if it is not there; None for any other name."""
-    for name in BUILT_IN:
-        if _plain(str(name_or_path)) == _plain(name):
-            from songgen.models.levo.tiny import ensure_tiny
-
-            return ensure_tiny(name=name)
-    return None
+    found = next((name for name in BUILT_IN if _plain(str(name_or_path)) == _plain(name)), None)
+    return None if found is None else make_built_in(found)
 
 
 def _check_name(folder: Path, model: SongModel) -> None:
     """Say so if a checkpoint's folder has the name of another version; the tensors decide, not the name."""
     entry = find_entry(folder.name)
-    if entry is None:
+    if entry is None or entry.family != "levo":
         return
     version = model.text_rules.version
     if entry.version != version:

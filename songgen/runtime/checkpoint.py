@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from songgen.runtime.whole_files import is_lfs_pointer
@@ -39,10 +38,13 @@ UNPICKLE_ERRORS = (
 """What torch.load throws at files that are cut off, damaged or something else (tried with thousands)."""
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors file or of a PyTorch pickle (flat, or under `state_dict`), on the CPU.
+def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or of a PyTorch pickle (flat, or under `state_dict`), on the CPU.
 
     Pickles are memory-mapped where their format allows.
+
+    Args:
+        prefix: leave out, and do not read, tensors whose names begin otherwise.
 
     Raises:
         FileNotFoundError: no such file.
@@ -55,9 +57,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.stat().st_size:
         raise ValueError(f"{path}: an empty file")
     if path.suffix != ".safetensors":
-        return _flat(unpickle(path, mmap=True), path)
+        tensors = _flat(unpickle(path, mmap=True), path)
+        return {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a mapping)
+            return {name: file.get_tensor(name) for name in names}
     except (RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
 

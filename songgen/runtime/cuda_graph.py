@@ -71,7 +71,7 @@ class StepGraph:
     def _capture(self, variant: Hashable) -> torch.cuda.CUDAGraph:
         pool = next(iter(self._graphs.values())).pool() if self._graphs else None
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             self._function()
         logger.debug("captured CUDA graph %d: %s", len(self._graphs) + 1, variant)
         return graph

@@ -32,14 +32,17 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `auto`, `fp16`, `bf16` or `fp32`; auto is float16 on CUDA, as published, else float32.
+def choose_dtype(name: str, device: torch.device, half: torch.dtype = torch.float16) -> torch.dtype:
+    """The dtype called `auto`, `fp16`, `bf16` or `fp32`; auto is `half` on CUDA, else float32.
+
+    Args:
+        half: the 16-bit dtype that suits the model; LeVo is published in float16.
 
     Raises:
         ValueError: an unknown name.
     """
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        return half if device.type == "cuda" else torch.float32
     if name not in DTYPES:
         raise ValueError(f"dtype is {name!r}; it must be one of auto, {', '.join(DTYPES)}")
     return DTYPES[name]
@@ -59,6 +62,12 @@ def choose_threads(threads: str | int, num_parameters: int) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads is {threads!r}; it must be a positive number or auto")
     return threads
+
+
+def make_current(device: torch.device) -> None:
+    """Let what names no device (kernels of Triton, captured graphs) run on this one, of several GPUs."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def compute_float32_exactly() -> None:

@@ -6,12 +6,15 @@ Knows two stages, the language model and the renderer, and their numbers of byte
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 GB = 10**9
 USABLE = 0.92
@@ -192,6 +195,21 @@ def limit_memory(device: torch.device, limit: int) -> None:
             "before its first tensor"
         )
     torch.cuda.set_per_process_memory_fraction(min(1.0, (limit - CUDA_CONTEXT) / total), device)
+
+
+def free_to_plan(device: torch.device, gpu_memory: int | None) -> int:
+    """Bytes to plan with, those of a simulated smaller card where the user names one.
+
+    Raises:
+        ValueError: it is too small for anything.
+    """
+    if gpu_memory is None:
+        return free_bytes(device)
+    if device.type != "cuda":
+        logger.warning("gpu_memory=%g GB has no effect: this runs on %s", gpu_memory / GB, device)
+        return free_bytes(device)
+    limit_memory(device, gpu_memory)
+    return free_bytes(device, gpu_memory)
 
 
 def plan_memory(needs: Needs, *, mode: str, batch: int | None, free: int, largest_batch: int) -> MemoryPlan:

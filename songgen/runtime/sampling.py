@@ -51,21 +51,67 @@ class Sampling:
             "window": (self.window >= 0, "0 or more"),
             "frequency_penalty": (self.frequency_penalty >= 0, "0 (off) or more"),
         }
-        for name, (is_fine, allowed) in ranges.items():
-            value = getattr(self, name)
-            if not (is_fine and math.isfinite(value)):
-                raise ValueError(f"sampling.{name} is {value}; it must be {allowed}")
+        _check_ranges(self, ranges)
+
+
+@dataclass(frozen=True)
+class DiffusionSampling(Sampling):
+    """How tokens are chosen and latents diffused, in turn.
+
+    Args:
+        diffusion_steps: solver steps of a block, >= 1.
+        diffusion_temperature: >= 0; where the noise enters the path (`nn/rectified_flow.py`), 1 for its
+            start.
+        diffusion_cfg_coef: guidance of the diffusion; None for `cfg_coef`.
+    """
+
+    diffusion_steps: int = 36
+    diffusion_temperature: float = 0.95
+    diffusion_cfg_coef: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges = {
+            "diffusion_steps": (self.diffusion_steps >= 1, "1 or more"),
+            "diffusion_temperature": (self.diffusion_temperature >= 0, "0 or more"),
+            "diffusion_cfg_coef": (True, "a finite number"),
+        }
+        _check_ranges(self, ranges)
+
+    @property
+    def diffusion_guidance(self) -> float:
+        """The guidance of the diffusion: its own, or that of the tokens."""
+        return self.cfg_coef if self.diffusion_cfg_coef is None else self.diffusion_cfg_coef
+
+
+def _check_ranges(sampling: Sampling, ranges: Mapping[str, tuple[bool, str]]) -> None:
+    """Raise ValueError for a field that is out of its range or not finite."""
+    for name, (is_fine, allowed) in ranges.items():
+        value = getattr(sampling, name)
+        if not (is_fine and (value is None or math.isfinite(value))):
+            raise ValueError(f"sampling.{name} is {value}; it must be {allowed}")
+
+
+def read_sampling(values: Mapping[str, Any]) -> Sampling:
+    """The settings whose fields were kept as a mapping.
+
+    Raises:
+        TypeError: an unknown field.
+        ValueError: a value is out of range.
+    """
+    has_diffusion = any(name.startswith("diffusion_") for name in values)
+    return DiffusionSampling(**values) if has_diffusion else Sampling(**values)
 
 
 def changed_sampling(sampling: Sampling, changes: Mapping[str, Any] | Sampling) -> Sampling:
     """A model's sampling with some fields changed, or another in its place.
 
     Raises:
-        ValueError: an unknown field or value.
+        ValueError: a field that this model's sampling does not have, or a value out of range.
     """
     if isinstance(changes, Sampling):
-        return changes
-    known = [field.name for field in fields(Sampling)]
+        changes = {field.name: getattr(changes, field.name) for field in fields(changes)}
+    known = [field.name for field in fields(sampling)]
     for name in changes:
         if name not in known:
             raise ValueError(f"sampling.{name} is not known; there are {', '.join(known)}")
@@ -188,12 +234,12 @@ def draw(probabilities_BKV: Tensor, uniforms_BK: Tensor) -> Tensor:
     """Inverse-CDF sampling: the first id whose cumulative mass exceeds the uniform number.
 
     Args:
-        uniforms_BK: float64 in 0 <= u < 1.
+        uniforms_BK: float64 (float32 where a device has no other) in 0 <= u < 1.
 
     Returns:
         int64 `[B, K]`; never an id of zero probability.
     """
-    cumulative = probabilities_BKV.double().cumsum(-1)
+    cumulative = probabilities_BKV.to(uniforms_BK.dtype).cumsum(-1)
     total = cumulative[..., -1]
     target = torch.minimum(uniforms_BK * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)

@@ -61,6 +61,11 @@ def uniforms_of(seed: int, num_codebooks: int, num_columns: int) -> Tensor:
     return torch.rand(num_columns, num_codebooks, generator=generator, dtype=torch.float64)
 
 
+def per_row(of_slots: Tensor) -> Tensor:
+    """A tensor of B slots as one of their 2B rows, without asking the host (as `repeat_interleave` may)."""
+    return of_slots.unsqueeze(1).expand(-1, 2, *of_slots.shape[1:]).flatten(0, 1)
+
+
 class SlotState:
     """Static tensors of B slots.
 
@@ -76,7 +81,8 @@ class SlotState:
         self._delays_K = torch.tensor(layout.delays, device=device)
         self._slots_B = torch.arange(num_slots, device=device)
         self.columns_BKS = torch.full((num_slots, codebooks, columns), layout.special, device=device)
-        self._uniforms_BSK = torch.zeros((num_slots, columns, codebooks), dtype=torch.float64, device=device)
+        precise = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs do not have
+        self._uniforms_BSK = torch.zeros((num_slots, columns, codebooks), dtype=precise, device=device)
         self._banned_BV = torch.zeros((num_slots, size), dtype=torch.bool, device=device)
         self._counts_BKV = torch.zeros((num_slots, codebooks, size), device=device)
         self.column_B = torch.zeros(num_slots, dtype=torch.int64, device=device)
@@ -96,7 +102,7 @@ class SlotState:
         device, num_columns = self.column_B.device, 1 + num_frames + self._layout.max_delay
         uniforms_SK = uniforms_of(seed, len(self._layout.delays), num_columns)
         self.columns_BKS[slot] = self._layout.special
-        self._uniforms_BSK[slot, :num_columns] = uniforms_SK.to(device)
+        self._uniforms_BSK[slot, :num_columns] = uniforms_SK.to(self._uniforms_BSK.dtype).to(device)
         self._counts_BKV[slot] = 0
         self._banned_BV[slot] = False
         self._banned_BV[slot, banned.to(device)] = True

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from songgen.commands.check import check_file, run
+from songgen.commands.check import check_file, rules_of, run
 from songgen.linter import TextRules
+from songgen.models import catalog
 from songgen.requests import read_requests
+from songgen.songbloom_form import TAGS
 
 RULES = TextRules()
 GOOD = {"idx": "good", "gt_lyric": "[verse] la.", "descriptions": "pop"}
@@ -44,6 +46,50 @@ def test_sample_has_a_line_of_each_kind(repository: Path) -> None:
     assert {request.descriptions is None for request in requests} == {True, False}
     assert {request.lyrics.isascii() for request in requests} == {True, False}
     assert all(request.max_seconds is not None and request.max_seconds <= 12 for request in requests)
+
+
+@pytest.fixture(scope="module")
+def songbloom_rules() -> TextRules:
+    """Of a published SongBloom model, by name."""
+    sizes = {"lyric_max_len": 600}
+    entry = catalog.CatalogEntry("songbloom_x", "a/b", "none", "songbloom", max_seconds=150, sizes=sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "find_entry", lambda name: entry)
+        patch.setattr(catalog, "load_model", lambda *args, **options: pytest.fail("loads a model"))
+        return rules_of("songbloom_x")
+
+
+def test_songbloom_is_checked_by_name_without_a_model(songbloom_rules: TextRules) -> None:
+    assert songbloom_rules.family == "songbloom" and songbloom_rules.max_lyric_tokens == 600
+    count = songbloom_rules.count_lyric_tokens
+    assert count is not None and count("[verse] hello. 你好") == 10
+
+
+def test_the_songbloom_sample_is_clean_but_for_the_line_in_the_other_form(
+    repository: Path, songbloom_rules: TextRules
+) -> None:
+    path = repository / "sample" / "songbloom.jsonl"
+    report = check_file(path, songbloom_rules)
+    assert report.bad_lines == []
+    assert [[item.rule for item in checked.findings] for checked in report.checked] == [
+        *[[]] * 3,
+        ["other-family"],
+    ]
+    assert report.checked[3].mended.lyrics.startswith(
+        "[intro] [intro] [intro] [intro] [intro] , [verse] Paper"
+    )
+    requests = [item.request for item in report.checked]
+    assert {Path(request.prompt_audio_path or "").name for request in requests} == {"prompt.ogg"}
+    assert all(Path(request.prompt_audio_path or "").is_file() for request in requests)
+    together = " ".join(request.lyrics for request in requests)
+    assert all(f"[{tag}]" in together for tag in TAGS)
+
+
+def test_the_mended_copy_keeps_the_published_keys(tmp_path: Path, songbloom_rules: TextRules) -> None:
+    line = {"idx": "a", "lyrics": "[Verse]up, down", "prompt_wav": "p.wav"}
+    check_file(write(tmp_path / "in.jsonl", line), songbloom_rules, tmp_path / "out.jsonl")
+    written = json.loads((tmp_path / "out.jsonl").read_text("utf-8"))
+    assert written == {"idx": "a", "lyrics": "[verse] up. down", "prompt_wav": "p.wav"}
 
 
 def test_nothing_to_mend_is_status_0(tmp_path: Path) -> None:

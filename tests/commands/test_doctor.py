@@ -100,7 +100,7 @@ def test_a_download_that_was_broken_off_is_shown(here: Path, capsys: pytest.Capt
     ("name", "problem", "line"),
     [
         ("base", "songgeneration_base is not on this disk", "songgen fetch songgeneration_base"),
-        ("songbloom-150s", "which songgen cannot run yet", "songgen doctor "),
+        ("songbloom-150s", "songbloom_full_150s is not on this disk", "songgen fetch songbloom_full_150s"),
         ("nonsense", "neither a folder nor a name of the catalogue", "songgen doctor "),
     ],
 )
@@ -142,9 +142,9 @@ def test_what_fits_is_told_by_the_catalogue(
     assert lines["songgeneration_base"].endswith("fits with memory=low")
     assert lines["songgeneration_base_full"].endswith("fits with dtype=bf16 memory=full")
     assert lines["songgeneration_large"].endswith("fits with dtype=bf16 memory=low")
-    assert "cannot run yet" in lines["songbloom_full_150s"]
+    assert lines["songbloom_full_150s"].endswith("fits with memory=full")
     monkeypatch.setattr("songgen.commands.examination.free_bytes", lambda device: GB)
-    assert said(capsys)["What"].count("does not fit") == 7
+    assert said(capsys)["What"].count("does not fit") == 10
 
 
 def test_missing_packages_are_told_before_anything_is_imported(

@@ -94,6 +94,17 @@ def test_two_files_of_the_same_song_do_not_overwrite_each_other(
         ({"tokens": torch.zeros(4, dtype=torch.int32)}, None, r"not torch.int32 \[4\]"),
         ({"tokens": torch.zeros(3, 0, dtype=torch.int32)}, None, r"not torch.int32 \[3, 0\]"),
         ({"tokens": -torch.ones(3, 4, dtype=torch.int32)}, None, "holds a negative id, -1"),
+        (
+            {**ONES, "latents": torch.zeros(4)},
+            None,
+            r"`latents` is torch.float32 \[4\], must be floats \[Z, 4\]",
+        ),
+        ({**ONES, "latents": torch.zeros(2, 4).int()}, None, r"`latents` is torch.int32 \[2, 4\]"),
+        (
+            {**ONES, "latents": torch.full((2, 4), torch.nan)},
+            None,
+            "`latents` holds numbers that are not finite",
+        ),
         (ONES, {"songgen": '{"name": "../x"}'}, "name is '../x', which cannot name a song's files"),
         (ONES, {"songgen": '{"name": 3, "request": 4}'}, "its metadata is not that of a song's tokens"),
         (ONES, {"songgen": '{"generate_type": "all"}'}, "generate_type is 'all'"),

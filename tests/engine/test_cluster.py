@@ -90,7 +90,8 @@ def test_two_workers_make_the_songs_of_one_process_also_if_one_is_killed(
 
     load = functools.partial(load_model, str(tiny_folder), device="cpu")
     monkeypatch.setattr(
-        "songgen.commands.generate.loader", lambda loading: functools.partial(signed, signatures, load)
+        "songgen.commands.generate.loader",
+        lambda loading, **sizes: functools.partial(signed, signatures, load),
     )
     records = tmp_path / "two" / "jsonl" / "in.jsonl"
     killer = threading.Thread(target=kill_in_mid_song, args=(signatures, records))

@@ -167,7 +167,7 @@ def test_a_song_that_fails_by_itself_is_not_tried_again() -> None:
     assert ended(workers, [request("a"), request("b"), request("c", max_seconds=90.0)]) == {
         "a": "ok",
         "b": "RuntimeError: boom",
-        "c": "ValueError: max_seconds=90 is more than fake can make: at most 60",
+        "c": "ValueError: max_seconds=90 is more than fake can make as it was loaded: at most 60",
     }
     assert workers.gave("b") and len(workers.gave("b")) == 1 and not workers.gave("c")
 

@@ -11,6 +11,7 @@ import pytest
 
 from songgen.models import catalog
 from songgen.models.base import RunSettings
+from songgen.models.songbloom.locate import find_model
 
 NAMES = {
     "songgeneration_base": ("v1", 150, 10, 16, 2829577728),
@@ -153,29 +154,31 @@ def test_a_name_that_is_not_on_disk_gives_places_and_the_fetch_line(here: Path) 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, tiny-fast, base,"),
+        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, tiny-fast, tiny-songbloom, base,"),
         ("zzz", r"'zzz' is neither a folder nor a name of the catalogue\nThe catalogue has: tiny"),
         ("songgeneration_v1.5_base", "announced by the publisher, no weights were published"),
-        ("songbloom-full-150s", "cannot be run: it is of another family, which songgen cannot run yet"),
     ],
 )
-def test_unknown_and_unsupported_names_are_explained(here: Path, name: str, message: str) -> None:
+def test_unknown_names_are_explained(here: Path, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         catalog.find_folder(name)
 
 
-def test_a_folder_of_what_cannot_be_run_is_explained(here: Path) -> None:
-    """Fetched, and then named by its folder: not the odd answer that it is no checkpoint."""
-    folder = here / "models" / "songbloom_full_240s"
-    folder.mkdir(parents=True)
+@pytest.mark.parametrize("place", ["models/songbloom_full_240s", "SongBloom_long", ".", "cache"])
+def test_songbloom_models_may_lie_side_by_side(here: Path, place: str) -> None:
+    """In a folder of their name, of the repository's, or of any other: the yaml says which is meant."""
+    folder = here / place
+    folder.mkdir(parents=True, exist_ok=True)
     entry = catalog.find_entry("songbloom_full_240s")
     assert entry is not None and catalog.folder_of(entry) is None
-    for name in entry.files:
-        (folder / name).write_text("x")
-    assert catalog.folder_of(entry) == folder
-    for given in (folder, "models/songbloom_full_240s/", "songbloom_full_240s"):
-        with pytest.raises(ValueError, match="which songgen cannot run yet"):
-            catalog.find_folder(given)
+    for name in ("songbloom_full_150s", "songbloom_full_240s"):
+        (folder / f"{name}.yaml").write_text("model:\n  diff_layers: 12\n")
+        (folder / f"{name}.safetensors").write_text("x")
+    wanted = folder / "songbloom_full_240s.yaml"
+    runtime_dir = folder if place == "cache" else None
+    for given in (wanted, "songbloom_full_240s"):
+        found = find_model(catalog.find_folder(given, runtime_dir=runtime_dir))
+        assert found.config.samefile(wanted)
 
 
 def test_a_path_that_is_not_there(here: Path) -> None:

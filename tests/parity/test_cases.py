@@ -9,7 +9,11 @@ import pytest
 from parity import main, run_case
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CARRIED = sorted(str(path.relative_to(GOLDEN)) for path in GOLDEN.glob("levo*/*"))
+CARRIED = sorted(
+    str(path.relative_to(GOLDEN))
+    for pattern in ("levo*/*", "songbloom/cases")
+    for path in GOLDEN.glob(pattern)
+)
 OTHERS = [
     "levo/cfm",
     "levo/code2sound",
@@ -26,6 +30,7 @@ OTHERS = [
     "levo_fast/fast_e2e",
     "levo_fast/fast_prefix",
     "levo_fast/fast_sampling",
+    "songbloom",
 ]
 """Not carried for their size; `code2sound` is carried in part."""
 

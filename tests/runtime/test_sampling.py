@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from songgen.runtime.sampling import (
+    DiffusionSampling,
     Sampling,
     SamplingRows,
     changed_sampling,
@@ -19,6 +21,7 @@ from songgen.runtime.sampling import (
     kept_probabilities,
     penalize,
     penalize_frequency,
+    read_sampling,
 )
 
 CPU = torch.device("cpu")
@@ -150,3 +153,34 @@ def test_a_models_sampling_with_changes() -> None:
     assert changed_sampling(own, Sampling()) == Sampling()
     with pytest.raises(ValueError, match=r"sampling\.topk is not known; there are temperature, top_k"):
         changed_sampling(own, {"topk": 7})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("diffusion_steps", 0), ("diffusion_temperature", -0.1), ("diffusion_cfg_coef", float("nan"))],
+)
+def test_settings_of_a_diffusion_have_ranges_too(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"sampling\.{name} is {value}; it must be"):
+        DiffusionSampling(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"sampling\.top_k is -1"):
+        DiffusionSampling(top_k=-1)
+
+
+def test_guidance_of_a_diffusion_is_that_of_the_tokens_unless_told() -> None:
+    assert DiffusionSampling(cfg_coef=1.7).diffusion_guidance == 1.7
+    assert DiffusionSampling(cfg_coef=1.7, diffusion_cfg_coef=1.2).diffusion_guidance == 1.2
+
+
+def test_settings_of_a_diffusion_are_only_for_models_that_have_one() -> None:
+    own = DiffusionSampling(diffusion_steps=9)
+    assert changed_sampling(own, {"diffusion_steps": 4}) == DiffusionSampling(diffusion_steps=4)
+    assert changed_sampling(own, Sampling(top_k=3)) == DiffusionSampling(top_k=3, diffusion_steps=9)
+    with pytest.raises(ValueError, match=r"sampling\.diffusion_steps is not known; there are temperature"):
+        changed_sampling(Sampling(), {"diffusion_steps": 4})
+    with pytest.raises(ValueError, match=r"sampling\.diffusion_\w+ is not known"):
+        changed_sampling(Sampling(), own)
+
+
+def test_kept_settings_are_read_back() -> None:
+    for sampling in (Sampling(top_k=3), DiffusionSampling(diffusion_cfg_coef=2.0)):
+        assert read_sampling(asdict(sampling)) == sampling

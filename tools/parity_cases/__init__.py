@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from parity_cases import codec, encode, end_to_end, fast_codec, fast_end_to_end, fast_lm, lm, tokenization
+from parity_cases import (
+    codec,
+    encode,
+    end_to_end,
+    fast_codec,
+    fast_end_to_end,
+    fast_lm,
+    lm,
+    songbloom,
+    tokenization,
+)
 from parity_cases.case import Case, Check, left_out
 
 Runner = Callable[[Case], Iterator[Check]]
@@ -27,6 +37,7 @@ RUNNERS: dict[str, Runner] = {
     "pattern": lm.run_pattern,
     "rvq": codec.run_rvq,
     "sampling": lm.run_sampling,
+    "songbloom": songbloom.run_songbloom,
     "tokenization": tokenization.run_tokenization,
     "vae": codec.run_vae,
 }

@@ -48,8 +48,10 @@ class Case:
         self.meta: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         if not self.meta and (folder / "expected.json").is_file():
             self.meta = {"kind": "tokenization"}
+        if not self.meta and (folder / "index.json").is_file():
+            self.meta = {"kind": "songbloom"}
         if "kind" not in self.meta:
-            raise FileNotFoundError(f"{folder}: no case.json with a 'kind'")
+            raise FileNotFoundError(f"{folder}: no case.json with a 'kind', and no index.json")
 
     @property
     def kind(self) -> str:

@@ -23,7 +23,7 @@ from songgen.models.levo.encode import (
     sound2code,
 )
 from songgen.models.levo.prompt import Prompt, codec_prompt, prompt_of_stems, silence_codes
-from songgen.models.levo.separation import PUBLISHED_OPTIONS, Separator, as_pcm16, build_network, option_value
+from songgen.models.separation import PUBLISHED_OPTIONS, Separator, as_pcm16, build_network, option_value
 from songgen.nn.mel import mel_filterbank
 from songgen.nn.musicfm import FRAME_SAMPLES, NUM_MELS, SAMPLE_RATE
 from songgen.runtime.checkpoint import build, load_strictly

@@ -19,16 +19,16 @@ from parity_cases.codec import check_all, load_codec, load_vae
 from parity_cases.encode import PROMPT, build_separator, build_tokenizer, with_silence
 from parity_cases.lm import Model
 from parity_cases.signals import signal
-from songgen.models.levo.clip import PromptClip, clip_of
+from songgen.models.clip import PromptClip, clip_of
 from songgen.models.levo.codec import track_codes
 from songgen.models.levo.conditions import StylePrompt
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer
 from songgen.models.levo.pattern import trim
 from songgen.models.levo.prompt import Prompt, codec_prompt, prepare_prompt
 from songgen.models.levo.prompt_library import PromptLibrary, load_library
-from songgen.models.levo.separation import Separator
 from songgen.models.levo.text import model_description, model_lyrics
 from songgen.models.levo.windows import CodecPrompt, Stream, WindowDone, decode_streams
+from songgen.models.separation import Separator
 from songgen.request_keys import STEMS, GenerateType, Stem
 from songgen.runtime.sampling import Sampling
 

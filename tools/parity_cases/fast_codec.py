@@ -14,7 +14,7 @@ from parity_cases.case import Case, Check, compare, pick
 from parity_cases.codec import SOUND_TOLERANCE, check_all, decode_case, load_codec, load_vae, under
 from parity_cases.encode import PROMPT, build_tokenizer
 from parity_cases.signals import signal
-from songgen.models.levo.clip import PromptClip, mono_clip_of
+from songgen.models.clip import PromptClip, mono_clip_of
 from songgen.models.levo.codec import LevoCodec, track_codes
 from songgen.models.levo.encode import (
     CLIP_PEAK,

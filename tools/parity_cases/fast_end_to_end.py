@@ -21,7 +21,7 @@ from parity_cases.fast_codec import published_codes
 from parity_cases.fast_lm import load_fast
 from parity_cases.lm import Model
 from parity_cases.signals import signal
-from songgen.models.levo.clip import mono_clip_of
+from songgen.models.clip import mono_clip_of
 from songgen.models.levo.codec import LevoCodec
 from songgen.models.levo.conditions import StylePrompt
 from songgen.models.levo.encode import MIXED_TRACKS, AudioTokenizer

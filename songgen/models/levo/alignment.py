@@ -26,7 +26,7 @@ from songgen.models.levo.warping import Floats, smooth, starts_of, warp
 from songgen.nn.attention import attend_prompt
 from songgen.nn.llama import Llama, LlamaLayer
 from songgen.nn.step_ops import rotate
-from songgen.text_length import block_seconds
+from songgen.text_length import estimate_seconds
 
 EPSILON = 1e-6
 TRUST_FLOOR = 0.02
@@ -180,7 +180,7 @@ def expected_places(text: str, spans: Sequence[tuple[int, int]], seconds: float,
     A cut song is not expected to hold all of its text: values may then exceed 1.
     """
     blocks = [block for block in scan_lyrics(text) if block.tag or block.text_end > block.text_start]
-    lengths = [block_seconds(text, block) for block in blocks]
+    lengths = [estimate_seconds(text[block.start : block.end]) for block in blocks]
     total = sum(lengths)
     scale = max(1 / seconds, 1 / total) if is_cut and total else 1 / max(total, EPSILON)
     due_N = np.interp(

@@ -18,6 +18,7 @@ from songgen.runtime.device import (
     choose_dtype,
     choose_threads,
     compute_float32_exactly,
+    make_current,
 )
 from songgen.runtime.measure import copy_bandwidth
 from songgen.runtime.memory import GB, USABLE, free_bytes
@@ -46,6 +47,7 @@ def bench_random(sizes: Mapping[str, float], max_seconds: float, settings: RunSe
     precision, kv_cache = choose_dtype(settings.dtype, where), settings.kv_cache
     codec_precision = choose_codec_dtype(settings.codec_dtype, where)
     backend = choose_attention(settings.attention, where, precision, is_int8=kv_cache == "int8")
+    make_current(where)
     compute_float32_exactly()
     count = num_parameters(sizes, max_seconds)
     needed, free = count * precision.itemsize, free_bytes(where)

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from songgen.models.levo.published_yaml import read_published_yaml
+from songgen.models.published_yaml import read_published_yaml
 from songgen.nn.llama import RMS_NORM_EPS, LlamaConfig
 from songgen.runtime.sampling import Sampling
+
+BUILT_IN_FILES = Path(__file__).resolve().parents[2] / "configs" / "levo"
+"""Searched last: files that belong to the publisher's program and not to the weights."""
 
 STRUCTURE_ROWS = 200
 """Rows of the structure embedding table in every published checkpoint."""
@@ -168,7 +171,7 @@ def read_config(path: Path, *, search: Sequence[Path] = ()) -> LevoConfig:
         FileNotFoundError: the file, or one that it loads, is missing.
         ValueError: a key is missing, or has a value that songgen cannot run.
     """
-    tree = read_published_yaml(path, search=search)
+    tree = read_published_yaml(path, search=(*search, BUILT_IN_FILES))
     try:
         sizes = _sizes(tree, path, search)
         return _from_tree(tree, sizes)

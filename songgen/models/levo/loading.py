@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,12 @@ from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.config import LevoConfig, language_model_folder, read_config
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.locate import CheckpointFiles, find_checkpoint, find_runtime_file, runtime_places
-from songgen.models.levo.model import LevoModel, Loaded, Parts
+from songgen.models.levo.model import LevoModel, Parts
 from songgen.models.levo.needs import Shapes, needs_of
 from songgen.models.levo.prompt_encoder import PromptNetworks
 from songgen.models.levo.prompt_library import load_library
-from songgen.models.levo.separation import Separator, load_separator
+from songgen.models.parts import Loaded, digest_of
+from songgen.models.separation import SEPARATOR_CONFIG, SEPARATOR_WEIGHTS, Separator, load_separator
 from songgen.nn.attention import choose_attention
 from songgen.nn.kv_cache import bytes_per_position
 from songgen.nn.oobleck import OobleckConfig
@@ -41,8 +41,9 @@ from songgen.runtime.device import (
     choose_dtype,
     choose_threads,
     compute_float32_exactly,
+    make_current,
 )
-from songgen.runtime.memory import GB, MemoryPlan, Needs, free_bytes, limit_memory, plan_memory
+from songgen.runtime.memory import MemoryPlan, Needs, free_to_plan, plan_memory
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,6 @@ KV_CACHES = ("auto", "int8")
 LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
 """Songs at once, at most, where the user leaves it open."""
 
-SEPARATOR_WEIGHTS, SEPARATOR_CONFIG = (f"third_party/demucs/ckpt/htdemucs.{end}" for end in ("pth", "yaml"))
 PROMPT_LIBRARY = "tools/new_auto_prompt.pt"
 
 
@@ -105,6 +105,7 @@ def load(
     codec_precision = choose_codec_dtype(settings.codec_dtype, where)
     is_int8 = settings.kv_cache == "int8"
     attention = choose_attention(settings.attention, where, precision, is_int8=is_int8)
+    make_current(where)
     compute_float32_exactly()
     files = LevoFiles(find_checkpoint(folder), runtime_dir)
     config = read_config(files.checkpoint.config, search=files.places)
@@ -143,7 +144,7 @@ def _plan(needs: Needs, settings: RunSettings, device: torch.device) -> MemoryPl
         needs,
         mode=settings.memory,
         batch=settings.batch,
-        free=_free_bytes(device, settings.gpu_memory),
+        free=free_to_plan(device, settings.gpu_memory),
         largest_batch=min(largest, settings.num_songs or largest),
     )
 
@@ -154,17 +155,6 @@ def _language_model_shapes(files: LanguageModelFiles) -> Shapes:
     if DESCRIPTION_TABLE not in shapes:
         raise ValueError(f"{files.path}: no tensor {DESCRIPTION_TABLE}; is this a LeVo language model?")
     return shapes
-
-
-def _free_bytes(device: torch.device, gpu_memory: int | None) -> int:
-    """Memory to plan with, a simulated smaller card's where the user names one."""
-    if gpu_memory is None:
-        return free_bytes(device)
-    if device.type != "cuda":
-        logger.warning("gpu_memory=%g GB has no effect: this runs on %s", gpu_memory / GB, device)
-        return free_bytes(device)
-    limit_memory(device, gpu_memory)
-    return free_bytes(device, gpu_memory)
 
 
 def _announce(model: LevoModel, announce: Callable[[str], None]) -> None:
@@ -269,16 +259,3 @@ def _identity(config: LevoConfig, files: LevoFiles) -> str:
     names = (config.files.codec, config.files.vae_config, config.files.vae_model)
     weights = files.language_model(config).paths
     return digest_of([files.checkpoint.config, *weights, *map(files.find, names)])
-
-
-def digest_of(paths: Sequence[Path]) -> str:
-    """A digest of files by size, head and tail: quick for many gigabytes, and it tells builds apart."""
-    digest, piece = hashlib.sha256(), 1 << 16
-    for path in paths:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(piece))
-            file.seek(max(0, size - piece))
-            digest.update(file.read(piece))
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from songgen.runtime.whole_files import is_lfs_pointer
+from songgen.models.runtime_files import find_shared, places_of, require_content
 
 CONFIG_NAME = "config.yaml"
 
@@ -20,6 +20,9 @@ FAST_WEIGHTS = "conditioners_weights.pth"
 """The file by which the fast variant's folder of weights is known."""
 
 FETCH_RUNTIME = "songgen fetch runtime"
+
+SHARED_FOLDER = "runtime"
+"""Name of the folder that shared files are fetched to."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +75,8 @@ def find_checkpoint(folder: Path) -> CheckpointFiles:
 
 
 def runtime_places(*, checkpoint: Path, runtime_dir: Path | None = None) -> tuple[Path, ...]:
-    """The folders in which runtime files are looked for, first to last, each once.
-
-    Args:
-        checkpoint: the checkpoint's folder.
-        runtime_dir: the folder that the user names, searched first.
-    """
-    folder = Path(checkpoint).absolute()
-    here = Path.cwd()
-    wanted = [folder, folder.parent, folder.parent / "runtime", folder.parent.parent, here, here / "runtime"]
-    if runtime_dir is not None:
-        wanted.insert(0, Path(runtime_dir).absolute())
-    return tuple(dict.fromkeys(wanted))
+    """The folders in which runtime files are looked for, first to last, each once; arguments as below."""
+    return places_of(checkpoint, SHARED_FOLDER, runtime_dir)
 
 
 def find_runtime_file(relative: str, *, checkpoint: Path, runtime_dir: Path | None = None) -> Path:
@@ -99,26 +92,5 @@ def find_runtime_file(relative: str, *, checkpoint: Path, runtime_dir: Path | No
         FileNotFoundError: it is nowhere; lists where it was looked for and the command that fetches it.
         ValueError: what was found is only a Git-LFS pointer.
     """
-    if runtime_dir is not None and not Path(runtime_dir).is_dir():
-        raise FileNotFoundError(f"runtime_dir={runtime_dir}: no such folder")
     places = runtime_places(checkpoint=checkpoint, runtime_dir=runtime_dir)
-    for place in places:
-        path = place / relative
-        if path.exists():
-            require_content(path)
-            return path
-    looked = "".join(f"\n  {place}" for place in places)
-    raise FileNotFoundError(
-        f"{relative} was not found; it was looked for in{looked}\n"
-        f"Get the runtime files with `{FETCH_RUNTIME}`, or name their folder with runtime_dir=FOLDER"
-    )
-
-
-def require_content(path: Path) -> None:
-    """Refuse a Git-LFS pointer, or a folder that holds one, with the way out. Raises ValueError."""
-    for item in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if is_lfs_pointer(item):
-            raise ValueError(
-                f"{item} is a Git-LFS pointer, not the file: the repository was cloned without git-lfs. "
-                "Run `git lfs pull` in that clone, or download it with `songgen fetch`"
-            )
+    return find_shared(relative, places, fetch=FETCH_RUNTIME, runtime_dir=runtime_dir)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gc
 import itertools
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 
-from songgen.audio import Audio
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
 from songgen.models.levo.alignment import align
 from songgen.models.levo.checkpoint import CodecParts
@@ -23,13 +21,14 @@ from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.prompt import Prompt, codec_prompt
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.prompt_library import PromptLibrary
-from songgen.models.levo.render import VAE_ROWS, WINDOWS, check_generate_type, decoded_stems, render
-from songgen.models.levo.separation import Separator
-from songgen.models.levo.stems import separate_song
+from songgen.models.levo.render import VAE_ROWS, WINDOWS, decoded_stems, render
 from songgen.models.levo.text import model_lyrics
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
+from songgen.models.parts import Loaded
+from songgen.models.separation import Separator
+from songgen.models.stems import check_generate_type, with_stems
 from songgen.nn.attention import choose_attention
-from songgen.request_keys import STEMS, Stem
+from songgen.request_keys import Stem
 from songgen.requests import SongRequest
 from songgen.runtime.memory import MemoryPlan
 from songgen.text_rules import TextRules
@@ -37,35 +36,10 @@ from songgen.text_rules import TextRules
 PROMPT_ROWS = {"cpu": 1, "mps": 1, "cuda": 8}
 """Chunks of prompt clips encoded at once; on the CPU more are no faster."""
 
-Part = TypeVar("Part")
-
 
 def is_without_voice(request: SongRequest) -> bool:
     """Whether the language model writes a song without voice, and is given no lyrics."""
     return request.generate_type == "bgm" and request.stems != "separator"
-
-
-class Loaded(Generic[Part]):
-    """A part that is loaded when first used and can be dropped again."""
-
-    def __init__(self, make: Callable[[], Part]) -> None:
-        self._make = make
-        self._part: Part | None = None
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether it takes memory now."""
-        return self._part is not None
-
-    def get(self) -> Part:
-        """The part, loaded if it is not."""
-        if self._part is None:
-            self._part = self._make()
-        return self._part
-
-    def drop(self) -> None:
-        """Free it; the next use loads it again."""
-        self._part = None
 
 
 @dataclass(frozen=True)
@@ -274,24 +248,7 @@ class LevoModel:
             report=report,
         )
         for song in songs:
-            yield self._separated(song)
-
-    def _separated(self, song: Song) -> Song:
-        """A song with the stems that its request wants of the separator."""
-        wanted = STEMS[song.draft.job.request.generate_type or "mixed"]
-        if set(wanted) <= song.stems.keys():
-            return song
-        started = time.perf_counter()
-        mixed = song.stems["mixed"]
-        samples_CN = torch.from_numpy(mixed.samples)
-        parts = separate_song(
-            samples_CN, mixed.sample_rate, self.parts.separator.get(), rows=PROMPT_ROWS[self._device.type]
-        )
-        stems = {"mixed": mixed} | {
-            str(stem): Audio(part_CN.numpy(), mixed.sample_rate) for stem, part_CN in parts.items()
-        }
-        seconds = song.seconds + time.perf_counter() - started
-        return replace(song, stems={stem: stems[stem] for stem in wanted}, seconds=seconds)
+            yield with_stems(song, self.parts.separator.get, rows=PROMPT_ROWS[self._device.type])
 
     def _codec_prompt(self, draft: Draft, stem: Stem) -> CodecPrompt | None:
         """What the codec starts a stem from: the prompt's audio, where the request has any."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from songgen.models.levo.clip import PROMPT_SECONDS, PromptClip
+from songgen.models.clip import PROMPT_SECONDS, PromptClip
 from songgen.models.levo.encode import SAMPLE_RATE, AudioTokenizer, sound2code
-from songgen.models.levo.separation import PCM_STEPS, PUBLISHED_SHIFT_OFFSET, Separator, as_pcm16
 from songgen.models.levo.windows import CodecPrompt
+from songgen.models.separation import PCM_STEPS, PUBLISHED_SHIFT_OFFSET, Separator, as_pcm16
 from songgen.nn.oobleck import OobleckVAE
 from songgen.nn.resample import resample
 from songgen.request_keys import Stem

@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from songgen.files import content_digest
-from songgen.models.levo.clip import PromptClip, load_clip
+from songgen.models.clip import PromptClip, load_clip
 from songgen.models.levo.encode import AudioTokenizer
 from songgen.models.levo.prompt import Prompt, mixed_prompts, prepare_prompts, silence_codes
-from songgen.models.levo.separation import PUBLISHED_SHIFT_OFFSET, Separator
+from songgen.models.separation import PUBLISHED_SHIFT_OFFSET, Separator
 
 PROMPTS_KEPT = 128
 """Prompts kept in memory, about 8 MB each."""

@@ -12,7 +12,7 @@ from songgen.models.base import Draft, Report, Song, ignore_progress
 from songgen.models.levo.codec import LevoCodec, track_codes
 from songgen.models.levo.windows import CodecPrompt, Stream, WindowDone, decode_streams, seeded_noise
 from songgen.nn.oobleck import OobleckVAE
-from songgen.request_keys import STEMS, GenerateType, Stem
+from songgen.request_keys import STEMS, Stem
 from songgen.requests import SongRequest
 
 PromptSource = Callable[[Draft, Stem], CodecPrompt | None]
@@ -38,19 +38,6 @@ def decoded_stems(request: SongRequest) -> tuple[Stem, ...]:
     """The stems that are decoded for a request; those of a separator come from the mix."""
     kind = request.generate_type or "mixed"
     return ("mixed",) if request.stems == "separator" else STEMS[kind]
-
-
-def check_generate_type(generate_type: GenerateType | None, num_codebooks: int) -> None:
-    """Raise ValueError if a language model of so many codebooks cannot make what a request asks for.
-
-    Args:
-        generate_type: None for mixed.
-    """
-    if num_codebooks == 1 and generate_type not in (None, "mixed"):
-        raise ValueError(
-            f"generate_type is {generate_type}: this model writes one token a frame, of the mixture, so its "
-            "tokens hold no vocals or accompaniment apart; stems=separator takes them from the finished mix"
-        )
 
 
 def stream_of(draft: Draft, stem: Stem, codec: LevoCodec, prompt: CodecPrompt | None) -> Stream:

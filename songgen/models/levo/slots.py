@@ -20,6 +20,7 @@ from songgen.models.levo.conditions import LevoConditions
 from songgen.models.levo.lelm import LeLM
 from songgen.nn.step_ops import TORCH_OPS, StepOps
 from songgen.runtime.decode import CHECK_EVERY, RunningSlot
+from songgen.runtime.slots import per_row
 
 
 class LelmSlots:
@@ -174,12 +175,12 @@ class LelmSlots:
 
     def step(self, ids_BK: Tensor, column_B: Tensor, window: int) -> tuple[Tensor, Tensor]:
         """Feed one column per slot; returns conditional and null logits, `[B, K, V]` float32 each."""
-        ids = ids_BK.repeat_interleave(2, 0)
-        positions = (self.prefix_length + column_B).repeat_interleave(2)
+        ids = per_row(ids_BK)
+        positions = per_row(self.prefix_length + column_B)
         hidden = self._step_first(ids, positions, column_B, window) if self._needs_first else None
         if self._in_tail:
             kept = self._kept_BSD[self._rows_B, self._places(column_B)]
-            is_tailed = self._is_tailed_B.repeat_interleave(2)[:, None]
+            is_tailed = per_row(self._is_tailed_B)[:, None]
             hidden = kept if hidden is None else torch.where(is_tailed, kept, hidden)
         assert hidden is not None
         logits = [self._lelm.logits_first(hidden)] if self._needs_first else []
@@ -198,7 +199,7 @@ class LelmSlots:
         )
         if self._in_head:
             places = self._places(column_B)
-            is_headed = self._is_headed_B.repeat_interleave(2)[:, None]
+            is_headed = per_row(self._is_headed_B)[:, None]
             before = self._kept_BSD[self._rows_B, places]
             self._kept_BSD[self._rows_B, places] = torch.where(is_headed, hidden, before)
         return hidden
@@ -207,11 +208,11 @@ class LelmSlots:
         """Where each row's column is in what is kept."""
         first_B = torch.where(self._is_tailed_B, self._kept_from_B, 0)
         places_B = (column_B - first_B).clamp(0, self._kept_BSD.shape[1] - 1)
-        return places_B.repeat_interleave(2)
+        return per_row(places_B)
 
     def _lengths(self, positions: Tensor, is_unused_B: Tensor) -> Tensor:
         """Positions that each row sees; one, lest it costs time, where nobody reads what it makes."""
-        is_unused = (is_unused_B | self._is_idle_B).repeat_interleave(2)
+        is_unused = per_row(is_unused_B | self._is_idle_B)
         return torch.where(is_unused, 1, positions + 1)
 
     def _complete(self, logits: list[Tensor], row: int) -> Tensor:

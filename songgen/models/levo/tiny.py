@@ -7,16 +7,21 @@ first asked for, and then loaded like any checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from songgen.models.built_in import (
+    ensure_built_in,
+    has_separator,
+    randomise_,
+    save,
+    write_separator,
+    write_text,
+    write_vae,
+)
 from songgen.models.levo import tiny_parts
 from songgen.models.levo.checkpoint import CONDITIONERS, LM_PREFIX, TOKEN_TABLE, unused_lm_shapes
 from songgen.models.levo.config import LevoConfig, read_config
@@ -26,16 +31,11 @@ from songgen.models.levo.text import DESCRIPTION_TOKENS_V2
 from songgen.models.levo.tiny_parts import (
     BASE_ROWS,
     MIXED_CODEC,
+    VAE,
     codec_tensors,
-    has_separator,
     make_audio_tokenizer,
-    randomise_,
-    save,
     write_byte_tokenizer,
     write_prompt_library,
-    write_separator,
-    write_text,
-    write_vae,
 )
 
 SEED = 20261120
@@ -168,22 +168,7 @@ def ensure_tiny(cache_dir: Path | None = None, name: str = "tiny") -> Path:
         cache_dir: where built-in models are kept; `~/.cache/songgen` unless told.
         name: one of `WRITERS`.
     """
-    cache_dir = Path.home() / ".cache" / "songgen" if cache_dir is None else cache_dir
-    sources = b"".join(Path(file).read_bytes() for file in (__file__, tiny_parts.__file__))
-    recipe = hashlib.sha256(sources).hexdigest()[:12]
-    home = cache_dir / (f"{name}-{recipe}" + ("" if has_separator() else "-without-separator"))
-    if not (home / name).is_dir():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_dir))
-        try:
-            WRITERS[name](draft / name)
-            os.replace(draft, home)
-        except OSError:
-            if not (home / name).is_dir():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return home / name
+    return ensure_built_in(name, WRITERS[name], (__file__, tiny_parts.__file__), cache_dir)
 
 
 def write_tiny(folder: Path) -> None:
@@ -239,7 +224,8 @@ def _write_text_files(folder: Path, config_yaml: str) -> None:
 
 def _write_shared(folder: Path, config: LevoConfig) -> None:
     """VAE, prompt library and separator."""
-    write_vae(folder / "ckpt/vae")
+    vae = folder / "ckpt/vae"
+    write_vae(VAE, vae / "stable_audio_1920_vae.json", vae / "autoencoder_music_1320k.ckpt")
     write_prompt_library(folder / "tools/new_auto_prompt.pt", config)
     if has_separator():
         write_separator(folder / "third_party/demucs/ckpt")

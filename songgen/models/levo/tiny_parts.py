@@ -1,31 +1,25 @@
-"""What the built-in models share: tokenizer, codecs, VAE, separator and prompt library, small and random."""
+"""What the built-in LeVo models share: tokenizer, codecs and prompt library, small and random."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from songgen.models.built_in import randomise_, write_text
 from songgen.models.levo.codec import CodecConfig, LevoCodec, ignored_shapes
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.encode import AudioTokenizer, AudioTokenizerConfig, Track
-from songgen.models.levo.separation import PUBLISHED_OPTIONS, build_network
 from songgen.models.levo.text import END, PAD, START
 from songgen.nn.musicfm import MusicFmConfig
-from songgen.nn.oobleck import OobleckConfig, OobleckVAE
+from songgen.nn.oobleck import OobleckConfig
 
 NUM_BYTES = 256
 BASE_ROWS = NUM_BYTES + 3
 """Ids of the tokenizer: bytes, and three added tokens."""
-
-LOUDNESS = 0.1
-"""Standard deviation of the audio that random latents decode to."""
 
 CODEC = CodecConfig(
     latent_dim=16,
@@ -42,25 +36,11 @@ CODEC = CodecConfig(
 MIXED_CODEC = replace(CODEC, num_tracks=1, inner_dim=288)
 """The single-track codec with its own flow network, as the fast variant has it."""
 
-SEPARATOR_OPTIONS = {
-    "channels": 4,
-    "dconv_comp": 4,
-    "bottom_channels": 16,
-    "t_heads": 2,
-    "t_layers": 3,
-    "t_hidden_scale": 2.0,
-}
 PROMPT_TYPES = (
     *("Pop", "Latin", "Rock", "Electronic", "Metal", "Country", "R&B/Soul", "Ballad", "Jazz", "World"),
     *("Hip-Hop", "Funk", "Soundtrack", "Auto"),
 )
 VAE = OobleckConfig(channels=4, c_mults=(1, 2, 2, 3, 3), strides=(2, 4, 4, 6, 10), latent_dim=16)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, its folder too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def write_byte_tokenizer(folder: Path) -> None:
@@ -76,15 +56,6 @@ def write_byte_tokenizer(folder: Path) -> None:
     write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
     write_text(folder / "merges.txt", "#version: 0.2\n")
     write_text(folder / "tokenizer_config.json", json.dumps({"added_tokens_decoder": added}, indent=1))
-
-
-def randomise_(module: nn.Module, scale: Callable[[str], float]) -> None:
-    """Normal weights of deviation scale / sqrt(inputs), norm weights 1, biases 0."""
-    for name, parameter in module.named_parameters():
-        if parameter.ndim >= 2:
-            nn.init.normal_(parameter, std=scale(name) / parameter[0].numel() ** 0.5)
-        elif "norm" in name or ".ln_" in name:
-            nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
 
 
 def make_audio_tokenizer(tracks: tuple[Track, ...], num_codes: int) -> AudioTokenizer:
@@ -131,56 +102,3 @@ def write_prompt_library(path: Path, config: LevoConfig) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(library, path)
-
-
-def has_separator() -> bool:
-    """Whether the package with the separator's network is installed, so that a tiny one can be made."""
-    return all(importlib.util.find_spec(name) is not None for name in ("demucs", "julius"))
-
-
-def write_separator(folder: Path) -> None:
-    """A small separator as plain weights, and its options."""
-    network = build_network({**PUBLISHED_OPTIONS, **SEPARATOR_OPTIONS})
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), folder / "htdemucs.pth")
-    write_text(
-        folder / "htdemucs.yaml", "".join(f"{key}: {value}\n" for key, value in SEPARATOR_OPTIONS.items())
-    )
-
-
-def write_vae(folder: Path) -> None:
-    """The VAE in its published pickle, and its description."""
-    vae = OobleckVAE(VAE)
-    last = vae.decoder.layers[-1]
-    spread = vae.decode(torch.randn(1, VAE.latent_dim, 100)).std()
-    assert isinstance(last.weight_g, Tensor)
-    last.weight_g.mul_(LOUDNESS / spread)
-    half = {
-        "channels": VAE.channels,
-        "c_mults": list(VAE.c_mults),
-        "strides": list(VAE.strides),
-        "use_snake": True,
-    }
-    encoder = half | {"in_channels": VAE.audio_channels, "latent_dim": 2 * VAE.latent_dim}
-    decoder = half | {"out_channels": VAE.audio_channels, "latent_dim": VAE.latent_dim, "final_tanh": False}
-    description = {
-        "model_type": "autoencoder",
-        "sample_rate": VAE.sample_rate,
-        "audio_channels": VAE.audio_channels,
-        "model": {
-            "encoder": {"type": "oobleck", "config": encoder},
-            "decoder": {"type": "oobleck", "config": decoder},
-            "bottleneck": {"type": "vae"},
-            "latent_dim": VAE.latent_dim,
-            "downsampling_ratio": VAE.hop,
-            "io_channels": VAE.audio_channels,
-        },
-    }
-    write_text(folder / "stable_audio_1920_vae.json", json.dumps(description, indent=1))
-    torch.save({"state_dict": vae.state_dict()}, folder / "autoencoder_music_1320k.ckpt")
-
-
-def save(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, its folder too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

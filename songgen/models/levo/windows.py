@@ -9,7 +9,6 @@ chunks at once, not on the length of songs. A stream's audio depends on its own 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from songgen.models.levo.codec import GUIDANCE, SOLVER_STEPS, CodecConfig, FlowWindow, LevoCodec
 from songgen.nn.flow_matching import LatentStats
 from songgen.nn.oobleck import CHUNK_FRAMES, CHUNK_OVERLAP, OobleckVAE
+from songgen.runtime.noise import seeded_normal
 
 WINDOW_FRAMES = 1000
 HOP_FRAMES = 750
@@ -84,9 +84,7 @@ def seeded_noise(seed: int, label: str, latent_dim: int) -> NoiseSource:
     """A noise source whose windows follow from the seed and the label (such as the stem) alone."""
 
     def noise(window: int) -> Tensor:
-        digest = hashlib.sha256(f"{seed}/{label}/{window}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        return torch.randn(WINDOW_FRAMES, latent_dim, generator=generator)
+        return seeded_normal(seed, f"{label}/{window}", WINDOW_FRAMES, latent_dim)
 
     return noise
 

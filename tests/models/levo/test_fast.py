@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import songgen
+from songgen.models.built_in import has_separator
 from songgen.models.catalog import entries
 from songgen.models.levo.checkpoint import CONDITIONERS, LanguageModelFiles, unused_lm_shapes
 from songgen.models.levo.config import read_config
@@ -22,7 +23,6 @@ from songgen.models.levo.loading import load
 from songgen.models.levo.model import LevoModel
 from songgen.models.levo.random_model import published_config
 from songgen.models.levo.tiny import ensure_tiny
-from songgen.models.levo.tiny_parts import has_separator
 from songgen.requests import SongRequest
 from songgen.runtime.checkpoint import build
 from songgen.runtime.sampling import Sampling

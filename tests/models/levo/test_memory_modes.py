@@ -95,7 +95,7 @@ def test_a_checkpoint_that_does_not_fit_is_streamed_on_a_run(
         # room for what cannot be streamed, two buffers and one layer more
         room = found.low(1) - 2 * found.layer if found.compose(1) > found.render(1) else 0
         assert room
-        monkeypatch.setattr(loading, "free_bytes", lambda device: int(room / 0.92) + 2)
+        monkeypatch.setattr(loading, "free_to_plan", lambda device, limit: int(room / 0.92) + 2)
         return found
 
     monkeypatch.setattr(needs, "render_work", lambda windows, rows: 0)

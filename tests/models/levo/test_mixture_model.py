@@ -8,8 +8,9 @@ import torch
 
 from songgen.models.base import Draft, Job
 from songgen.models.levo.codec import CodecConfig, LevoCodec
-from songgen.models.levo.render import check_generate_type, render
+from songgen.models.levo.render import render
 from songgen.models.levo.windows import CodecPrompt, Stream, decode_streams, seeded_noise
+from songgen.models.stems import check_generate_type
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import fuse_weight_norm_
 from songgen.request_keys import GenerateType

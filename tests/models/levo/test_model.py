@@ -118,7 +118,7 @@ def test_summary_says_where_and_how(tiny: LevoModel) -> None:
 def test_only_the_products_of_the_flow_network_take_the_codecs_dtype(tiny_folder: Path) -> None:
     """Norms, tables, time and the VAE stay float32; the summary says what runs in what."""
     model = load(tiny_folder, device="cpu", codec_dtype="bf16")
-    assert model.summary.startswith("tiny (v2) on cpu, float32, codec bfloat16; ")
+    assert model.summary.startswith("tiny (v2) on cpu, float32, codec bfloat16, attention=sdpa; ")
     parts = model.parts.codec.get()
     low = {name for name, value in parts.codec.named_parameters() if value.dtype == torch.bfloat16}
     assert low and all(re.search(r"\.h\.\d+\.(attn|mlp)\.c_\w+\.(weight|bias)$", name) for name in low)
@@ -128,7 +128,7 @@ def test_only_the_products_of_the_flow_network_take_the_codecs_dtype(tiny_folder
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"attention": "flash9"}, "attention is 'flash9'; it must be one of auto, sdpa"),
+        ({"attention": "flash9"}, "attention is 'flash9'; it must be one of auto, flash, triton, sdpa"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"dtype": "int3"}, "dtype is 'int3'"),
         ({"codec_dtype": "tf32"}, "codec_dtype is 'tf32'; it must be one of auto, fp16, bf16, fp32"),

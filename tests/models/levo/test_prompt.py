@@ -15,7 +15,7 @@ from fake_audio import music
 from torch import Tensor, nn
 
 from songgen.audio import Audio, write_audio
-from songgen.models.levo.clip import PromptClip, clip_of, mono_clip_of
+from songgen.models.clip import PromptClip, clip_of, mono_clip_of
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, AudioTokenizerConfig, Track
 from songgen.models.levo.prompt import (
     Prompt,
@@ -29,7 +29,7 @@ from songgen.models.levo.prompt import (
     split_clips,
 )
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
-from songgen.models.levo.separation import Separator, as_pcm16
+from songgen.models.separation import Separator, as_pcm16
 from songgen.nn.musicfm import MusicFmConfig
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.resample import resample

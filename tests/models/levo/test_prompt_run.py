@@ -15,9 +15,9 @@ import torch
 import songgen
 from songgen.audio import Audio, encode_audio, write_audio
 from songgen.cli import main
+from songgen.models.built_in import has_separator
 from songgen.models.levo.loading import load
 from songgen.models.levo.model import LevoModel
-from songgen.models.levo.tiny_parts import has_separator
 from songgen.requests import SongRequest
 
 pytestmark = pytest.mark.skipif(not has_separator(), reason="needs the demucs and julius packages")

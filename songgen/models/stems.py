@@ -1,21 +1,58 @@
 """Stems of a finished song by source separation, for models whose tokens are of the mixture only.
 
-The separator is that of the prompt road (`separation.py`). Knows nothing of tokens or of files.
+The separator is that of the prompt road (`separation.py`). Knows nothing of files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from songgen.models.levo.separation import PUBLISHED_SHIFT_OFFSET, Separator
+from songgen.audio import Audio
+from songgen.models.base import Song
+from songgen.models.separation import PUBLISHED_SHIFT_OFFSET, Separator
 from songgen.nn.resample import resample_pieces
-from songgen.request_keys import Stem
+from songgen.request_keys import STEMS, GenerateType, Stem
 
 PIECE_SECONDS = 10
 """Seconds of a song that are resampled at once."""
+
+
+def check_generate_type(generate_type: GenerateType | None, num_codebooks: int) -> None:
+    """Raise ValueError if a language model of so many codebooks cannot make what a request asks for.
+
+    Args:
+        generate_type: None for mixed.
+    """
+    if num_codebooks == 1 and generate_type not in (None, "mixed"):
+        raise ValueError(
+            f"generate_type is {generate_type}: this model writes one token a frame, of the mixture, so its "
+            "tokens hold no vocals or accompaniment apart; stems=separator takes them from the finished mix"
+        )
+
+
+def with_stems(song: Song, separator: Callable[[], Separator], *, rows: int = 1) -> Song:
+    """A song with the stems that its request asks for: its own, or a separator's from its mix.
+
+    Args:
+        separator: gives the separator, which may be loaded only then.
+        rows: chunks run at once.
+    """
+    wanted = STEMS[song.draft.job.request.generate_type or "mixed"]
+    if set(wanted) <= song.stems.keys():
+        return song
+    started = time.perf_counter()
+    mixed = song.stems["mixed"]
+    parts = separate_song(torch.from_numpy(mixed.samples), mixed.sample_rate, separator(), rows=rows)
+    stems = {"mixed": mixed} | {
+        str(stem): Audio(part_CN.numpy(), mixed.sample_rate) for stem, part_CN in parts.items()
+    }
+    seconds = song.seconds + time.perf_counter() - started
+    return replace(song, stems={stem: stems[stem] for stem in wanted}, seconds=seconds)
 
 
 def separate_song(

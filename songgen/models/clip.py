@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from songgen.audio import read_audio
-from songgen.models.levo.encode import FRAME_RATE, SAMPLE_RATE
 from songgen.nn.resample import MAX_KERNEL_VALUES, kernel_values, resample
+
+SAMPLE_RATE, FRAME_RATE = 48_000, 25
+"""Of every family: samples of a prompt a second, and frames of its tokens or latents."""
 
 PROMPT_SECONDS = 10
 READ_SECONDS = 30
@@ -74,12 +76,12 @@ def clip_of(samples_CN: Tensor, sample_rate: int, *, separator_rate: int = 44100
     Raises:
         ValueError: too short, silent, not finite, far beyond full scale, or a rate that is none of audio.
     """
-    _check_rate(sample_rate)
+    check_rate(sample_rate)
     warnings = []
     if samples_CN.shape[0] > 2:
         warnings.append(f"has {samples_CN.shape[0]} channels; the first two are used")
     stereo_CN = samples_CN[:2] if samples_CN.shape[0] > 1 else samples_CN.expand(2, -1)
-    warnings += _check_samples(stereo_CN, sample_rate)
+    warnings += check_samples(stereo_CN, sample_rate)
     full_CN = to_rate(stereo_CN, sample_rate, SAMPLE_RATE)[:, : PROMPT_SECONDS * SAMPLE_RATE]
     return PromptClip(to_rate(stereo_CN, sample_rate, separator_rate), full_CN, tuple(warnings))
 
@@ -96,8 +98,8 @@ def mono_clip_of(samples_CN: Tensor, sample_rate: int) -> PromptClip:
     Raises:
         ValueError: as `clip_of`, or the channels cancel each other.
     """
-    _check_rate(sample_rate)
-    warnings = _check_samples(samples_CN, sample_rate)
+    check_rate(sample_rate)
+    warnings = check_samples(samples_CN, sample_rate)
     mono_N = samples_CN.mean(0)
     if float(mono_N[: PROMPT_SECONDS * sample_rate].abs().max()) < SILENCE_PEAK:
         raise ValueError("its channels cancel each other, and this model takes a prompt in mono")
@@ -111,12 +113,13 @@ def mono_clip_of(samples_CN: Tensor, sample_rate: int) -> PromptClip:
     return PromptClip(torch.zeros(2, 0), full_CN, tuple(warnings))
 
 
-def _check_rate(sample_rate: int) -> None:
+def check_rate(sample_rate: int) -> None:
+    """Raise ValueError for a sample rate that no audio has."""
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         raise ValueError(f"a sample rate of {sample_rate} Hz; audio has {MIN_RATE} ... {MAX_RATE}")
 
 
-def _check_samples(samples_CN: Tensor, sample_rate: int) -> list[str]:
+def check_samples(samples_CN: Tensor, sample_rate: int) -> list[str]:
     """Raise ValueError for samples that no prompt is made from; returns warnings."""
     head_CN = samples_CN[:, : PROMPT_SECONDS * sample_rate]
     broken = int((~samples_CN.isfinite()).sum())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from songgen.models.levo.separation import (
+from songgen.models.separation import (
     PUBLISHED_OPTIONS,
     Separator,
     as_pcm16,

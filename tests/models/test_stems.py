@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from songgen.models.levo.separation import Separator
-from songgen.models.levo.stems import separate_song
+from songgen.models.separation import Separator
+from songgen.models.stems import separate_song
 
 RATE = 48000
 

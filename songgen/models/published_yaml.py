@@ -1,9 +1,9 @@
 """Reads a published config.yaml: plain YAML whose texts may hold `${...}` references.
 
 Known forms are `${key}`, `${a.b}` (a path from the top of the file), `${eval:2*3+1}` (arithmetic),
-`${load_yaml:conf/vocab.yaml}`, `${concat:${a},${b}}` and `${get_fname:}`, nested in each other as deep as
-one likes. Nothing is ever executed: arithmetic goes through `ast`. Numbers are read as the publisher's reader
-does, so `1e-5` is a number and a date is a text.
+`${load_yaml:conf/vocab.yaml}`, `${concat:${a},${b}}`, `${get_fname:}` and `${dynamic_path:???/name}`
+(the download's folder), nested in each other as deep as one likes. Nothing is ever executed: arithmetic goes
+through `ast`. Numbers are read as the publisher's reader does, so `1e-5` is a number and a date is a text.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import yaml
 PARENT_LEVELS = 3
 """How many folders above the file are searched for the files that it loads."""
 
-BUILT_IN_FILES = Path(__file__).resolve().parents[2] / "configs" / "levo"
-"""Searched last: files that belong to the publisher's program and not to the weights."""
+UNFILLED = "???/"
+"""What `dynamic_path` has for the folder of a download."""
 
 MAX_EXPRESSION = 200
 """Longest arithmetic expression, in characters."""
@@ -167,6 +167,7 @@ class _Resolver:
             "load_yaml": self._load_yaml,
             "concat": self._concat,
             "get_fname": self._get_fname,
+            "dynamic_path": self._dynamic_path,
         }
         name = name.strip()
         if name not in resolvers:
@@ -201,7 +202,7 @@ class _Resolver:
     def _load_yaml(self, argument: str) -> Any:
         name = str(self._text(argument)).strip()
         folder = self._path.resolve().parent
-        places = [folder, *list(folder.parents)[:PARENT_LEVELS], *self._search, BUILT_IN_FILES]
+        places = [folder, *list(folder.parents)[:PARENT_LEVELS], *self._search]
         found = next((place / name for place in places if (place / name).is_file()), None)
         if found is None:
             looked = "".join(f"\n  {place / name}" for place in places)
@@ -222,6 +223,10 @@ class _Resolver:
         """The name, without folder and ending, of the file given, or of this file."""
         text = str(self._text(argument)).strip()
         return Path(text).stem if text else self._path.stem
+
+    def _dynamic_path(self, argument: str) -> str:
+        """A name relative to the folder of the download, which is the file's own."""
+        return str(self._text(argument)).strip().removeprefix(UNFILLED)
 
     def _arguments(self, text: str) -> list[Any]:
         """Split at the commas that stand outside of any reference, and resolve each piece."""

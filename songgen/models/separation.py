@@ -39,6 +39,9 @@ PUBLISHED_OPTIONS: Mapping[str, Any] = {
 }
 """Options of the published network that differ from the package's defaults and matter in inference."""
 
+SEPARATOR_WEIGHTS, SEPARATOR_CONFIG = (f"third_party/demucs/ckpt/htdemucs.{end}" for end in ("pth", "yaml"))
+"""Of LeVo's shared files, which have the separator for all families."""
+
 VOCAL_NAMES = ("vocal", "vocals")
 
 

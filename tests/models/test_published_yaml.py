@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from songgen.models.levo.published_yaml import read_published_yaml
+from songgen.models.levo.config import BUILT_IN_FILES
+from songgen.models.published_yaml import read_published_yaml
 
 TAGS = ["[verse]", "[chorus]"]
 
@@ -17,7 +18,7 @@ TAGS = ["[verse]", "[chorus]"]
 def read(tmp_path: Path, text: str) -> dict[str, Any]:
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
-    return read_published_yaml(path)
+    return read_published_yaml(path, search=[BUILT_IN_FILES])
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,13 @@ def test_any_text_is_a_value_or_a_clear_error(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("any") / "config.yaml"
     path.write_text("a: 1\nb: [2]\ny: '" + text + "'\n", encoding="utf-8")
     try:
-        assert "y" in read_published_yaml(path)
+        assert "y" in read_published_yaml(path, search=[BUILT_IN_FILES])
     except ValueError as error:
         assert "config.yaml" in str(error)
+
+
+def test_dynamic_path_is_the_folder_of_the_download(tmp_path: Path) -> None:
+    """SongBloom's form: `???` stands for the folder that the files were fetched to."""
+    (tmp_path / "words.yaml").write_text("- a\n- b\n")
+    text = "y: ${load_yaml:${dynamic_path:???/words.yaml}}\nz: ${dynamic_path:???/x.pt}\n"
+    assert read(tmp_path, text) == {"y": ["a", "b"], "z": "x.pt"}

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from songgen.audio import Audio, AudioFormat, write_audio
-from songgen.models.levo.clip import clip_of, load_clip, mono_clip_of, to_rate
+from songgen.models.clip import clip_of, load_clip, mono_clip_of, to_rate
 
 
 @pytest.mark.parametrize(
