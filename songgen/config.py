@@ -86,6 +86,7 @@ class BenchConfig:
     model: str
     runtime_dir: Path | None
     weights: Literal["checkpoint", "random"]
+    layers: int | None
     seconds: float
     batch: tuple[int, ...]
     baseline: bool

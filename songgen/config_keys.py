@@ -311,6 +311,9 @@ BENCH_KEYS: dict[str, Key] = {
     "weights": Key(
         choice("checkpoint", "random"), "random: of the published sizes, made in memory, no files needed"
     ),
+    "layers": Key(
+        whole(1), "layers of each transformer, for machines that cannot hold all", null="the published"
+    ),
     "seconds": Key(POSITIVE, "length of the songs that are measured"),
     "batch": Key(wholes, "songs at once: one number, or several with commas to measure each"),
     "baseline": Key(flag, "also time a plain eager loop of the same model, one song"),

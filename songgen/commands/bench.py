@@ -67,6 +67,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
     model = load_bench(
         config.model,
         weights=config.weights,
+        layers=config.layers,
         runtime_dir=config.runtime_dir,
         device=config.device,
         dtype=config.dtype,
@@ -80,6 +81,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
         "torch": torch.__version__,
         "model": config.model,
         "weights": config.weights,
+        "layers": [stack.config.num_layers for stack in model.lelm.stacks],
         "device": str(model.device),
         "device_name": torch.cuda.get_device_name(model.device) if is_cuda else "cpu",
         "threads": torch.get_num_threads(),
@@ -110,8 +112,10 @@ def table(report: Mapping[str, Any]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     settings = ", ".join(str(report[name]) for name in ("device_name", "dtype", "torch"))
+    layers = "+".join(map(str, report["layers"]))
     head = (
-        f"{report['model']} ({report['weights']} weights), {report['seconds']:g} s a song, {settings}, "
+        f"{report['model']} ({report['weights']} weights, {layers} layers), {report['seconds']:g} s a song, "
+        f"{settings}, "
         f"attention={report['attention']}, kv_cache={report['kv_cache']}, "
         f"copies at {report['copy_bandwidth'] / GB:.1f} GB/s"
     )

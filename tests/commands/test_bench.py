@@ -50,7 +50,7 @@ def test_a_built_in_model_is_measured_beside_a_plain_loop(
         assert result["baseline_ratio"] == pytest.approx(plain)
     assert report["baseline_ratio"] == report["results"][0]["baseline_ratio"]
     assert (report["attention"], report["device"], report["seconds"]) == ("sdpa", "cpu", 0.4)
-    assert "of plain" in table and "tiny (checkpoint weights), 0.4 s a song, cpu" in table
+    assert "of plain" in table and "tiny (checkpoint weights, 3+2 layers), 0.4 s a song, cpu" in table
     trace = json.loads((tmp_path / "step_trace.json").read_text())
     assert report["trace"] == str(tmp_path / "step_trace.json")
     assert any("aten::" in event.get("name", "") for event in trace["traceEvents"])
@@ -70,9 +70,9 @@ def test_random_weights_need_no_files(
         monkeypatch.setitem(entry.sizes, key, value)
     codec = load(tiny.ensure_tiny(), device="cpu").parts.codec.get()
     monkeypatch.setattr(bench_loading, "random_codec", lambda *args, **options: codec)
-    report, table = bench(
-        capsys, "model=large", "weights=random", "seconds=0.2", "kv_cache=int8", "dtype=bf16"
-    )
+    words = ["weights=random", "layers=1", "seconds=0.2", "kv_cache=int8", "dtype=bf16"]
+    report, table = bench(capsys, "model=large", *words)
+    assert report["layers"] == [1, 1]
     assert (report["weights"], report["dtype"], report["kv_cache"]) == ("random", "bfloat16", "int8")
     assert "baseline_ratio" not in report and "of plain" not in table.splitlines()[2]
 
@@ -83,11 +83,12 @@ def test_random_weights_need_no_files(
         (["model=nonsense", "weights=random"], "model 'nonsense' is neither a folder nor a name"),
         (
             ["model=songbloom_full_150s", "weights=random"],
-            "weights=random needs its sizes, which",
+            "songgen bench measures models of the LeVo family",
         ),
         (["model=tiny", "batch=0"], "batch=0: must be whole numbers, 1 or more, with commas between"),
         (["model=tiny", "batch=1,x"], "batch=1,x: must be whole numbers, 1 or more, with commas between"),
         (["model=tiny", "weights=half"], "weights=half: must be one of checkpoint, random"),
+        (["model=tiny", "layers=1"], "layers=1 has no effect on a checkpoint: its layers are in its files"),
         (["model=tiny", "memory=low"], "memory has no effect on `songgen bench`"),
         (["model=tiny", "seconds=0"], "seconds=0: must be a number above 0"),
     ],
