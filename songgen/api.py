@@ -190,11 +190,10 @@ class Model:
         from songgen.models.base import ignore_progress
         from songgen.runtime.sampling import changed_sampling
 
-        read_value("seed", seed)
         changes = named_sampling(sampling) if isinstance(sampling, str) else sampling
         settings = Settings(
             sampling=changed_sampling(self.model.sampling, changes),
-            seed=draw_seed() if seed is None else seed,
+            seed=draw_seed() if read_value("seed", seed) is None else seed,
             generate_type=read_value("generate_type", generate_type, may_be_null=False),
             stems=read_value("stems", stems),
             lyrics=read_value("lyrics", lyrics),
