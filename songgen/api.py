@@ -193,7 +193,7 @@ class Model:
         changes = named_sampling(sampling) if isinstance(sampling, str) else sampling
         settings = Settings(
             sampling=changed_sampling(self.model.sampling, changes),
-            seed=draw_seed() if read_value("seed", seed) is None else seed,
+            seed=read_value("seed", draw_seed() if seed is None else seed),
             generate_type=read_value("generate_type", generate_type, may_be_null=False),
             stems=read_value("stems", stems),
             lyrics=read_value("lyrics", lyrics),
