@@ -195,7 +195,7 @@ KEYS: dict[str, Key] = {
     ),
     "output.tokens": Key(flag, "also keep each song's tokens, for `songgen render`"),
     "output.plot": Key(flag, "also draw each song: waveform, spectrogram, about where its sections lie"),
-    "output.lrc": Key(flag, "also write the lyrics with times, approximate, from the model's attention"),
+    "output.lrc": Key(flag, "also write the lyrics with times, approximate, from a LeVo model's attention"),
     "generate_type": Key(
         STEMS, "stems: mixed, vocal, bgm, or separate (all three)", null="as they were made"
     ),

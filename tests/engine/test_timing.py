@@ -144,3 +144,14 @@ def test_the_command_writes_them_and_render_writes_them_again(
     assert [path.name for path in (out / "lrc").iterdir()] == ["one.lrc"]
     assert main(["render", str(out / "tokens" / "one.safetensors"), *words, f"output.dir={again}"]) == 0
     assert (again / "lrc" / "one.lrc").read_text(encoding="utf-8") == text
+
+
+def test_the_other_family_says_that_it_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    requests, prompt = tmp_path / "in.jsonl", Path(__file__).parents[2] / "sample" / "prompt.ogg"
+    line = {"idx": "one", "gt_lyric": "[verse] , Walking on.", "prompt_audio_path": str(prompt)}
+    requests.write_text(json.dumps(line))
+    words = ["model=tiny-songbloom", f"input={requests}", f"output.dir={tmp_path / 'out'}"]
+    assert main(["generate", *words, "max_seconds=2", "seed=3", "device=cpu", "output.lrc=true"]) == 0
+    said = capsys.readouterr()
+    assert "one: no lrc is written: tiny-songbloom gives no times for it" in said.err
+    assert "Lyrics:" not in said.out
