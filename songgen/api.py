@@ -104,11 +104,15 @@ class GeneratedSong:
         bits: int | None = None,
         tokens: bool = False,
         plot: bool = False,
+        lrc: bool = False,
     ) -> dict[str, Path]:
         """Write the song as `songgen generate` does: `folder/audio/<name>.wav`, tokens and picture if wanted.
 
+        Args:
+            lrc: also write the lyrics with times; the song must be made with `timing=True`.
+
         Returns:
-            Stem, or `tokens` or `plot`, to the file written.
+            Stem, or `tokens`, `plot` or `lrc`, to the file written.
 
         Raises:
             ValueError: the format cannot hold the audio, or a picture is wanted without matplotlib.
@@ -117,7 +121,7 @@ class GeneratedSong:
         from songgen.engine.output import save_song
 
         folder = Path(folder)
-        saved = save_song(self.song, Output(folder, format, bits, tokens, plot), self.model)
+        saved = save_song(self.song, Output(folder, format, bits, tokens, plot, lrc), self.model)
         return {stem: folder / path for stem, path in saved.paths.items()}
 
 
@@ -157,6 +161,7 @@ class Model:
         lyrics: LyricsPolicy = "fix",
         max_seconds: float | None = None,
         num_samples: int = 1,
+        timing: bool = False,
         on_error: OnError = "raise",
         report: Report | None = None,
     ) -> Iterator[GeneratedSong | FailedSong]:
@@ -170,6 +175,7 @@ class Model:
             seed: the run's seed; None draws one. Each song's own is in `song.seed`.
             generate_type, stems, lyrics, max_seconds, num_samples: for requests that do not say; as in
                 `songgen generate`.
+            timing: find out when the lines of the lyrics begin, about: `song.draft.timing`, `save(lrc=True)`.
             on_error: `raise` raises SongError at the first song that fails, `yield` yields a FailedSong.
             report: called as `report(stage, name, fraction)` while songs advance.
 
@@ -184,18 +190,16 @@ class Model:
         from songgen.models.base import ignore_progress
         from songgen.runtime.sampling import changed_sampling
 
-        read_value("seed", seed)
-        run_seed = draw_seed() if seed is None else seed
+        changes = named_sampling(sampling) if isinstance(sampling, str) else sampling
         settings = Settings(
-            sampling=changed_sampling(
-                self.model.sampling, named_sampling(sampling) if isinstance(sampling, str) else sampling
-            ),
-            seed=run_seed,
+            sampling=changed_sampling(self.model.sampling, changes),
+            seed=read_value("seed", draw_seed() if seed is None else seed),
             generate_type=read_value("generate_type", generate_type, may_be_null=False),
             stems=read_value("stems", stems),
             lyrics=read_value("lyrics", lyrics),
             max_seconds=seconds_limit(read_value("max_seconds", max_seconds), self.model),
             memory=self.model.memory,
+            timing=timing,
         )
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error}: must be one of raise, yield")

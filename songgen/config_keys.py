@@ -188,13 +188,14 @@ OWN_SAMPLING = "as published for the model"
 KEYS: dict[str, Key] = {
     "model": Key(text, "tiny (built in), a published name, or a checkpoint folder", null="must be given"),
     "input": Key(path, "file of requests, one JSON object a line", null="must be given"),
-    "output.dir": Key(path, "folder that gets audio/, jsonl/, tokens/ and plots/"),
+    "output.dir": Key(path, "folder that gets audio/, jsonl/, tokens/, plots/ and lrc/"),
     "output.format": Key(choice(*FORMATS), f"audio file format: {', '.join(FORMATS)}"),
     "output.bits": Key(
         whole(1), "sample width: 16, 24 or 32 (float) for wav; 16, 24 for flac", null="16, where there is one"
     ),
     "output.tokens": Key(flag, "also keep each song's tokens, for `songgen render`"),
     "output.plot": Key(flag, "also draw each song: waveform, spectrogram, about where its sections lie"),
+    "output.lrc": Key(flag, "also write the lyrics with times, approximate, from a LeVo model's attention"),
     "generate_type": Key(
         STEMS, "stems: mixed, vocal, bgm, or separate (all three)", null="as they were made"
     ),

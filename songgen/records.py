@@ -30,7 +30,7 @@ class Record:
         request: the line as it was given, keys in order, unknown ones included; text if it was not JSON.
         lyrics, descriptions: what the model was really given.
         mended: whether that differs from what was asked for; `findings` says why.
-        paths: stem (or `tokens`, `plot`) to file, relative to the output folder, with `/`.
+        paths: stem (or `tokens`, `plot`, `lrc`) to file, relative to the output folder, with `/`.
         bytes: file to its size; resuming believes only files of that size.
         clipped: samples beyond -1 ... 1 that the format could not hold.
         stems: whether the model made the stems, or a separator.

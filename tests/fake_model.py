@@ -13,6 +13,7 @@ import torch
 
 from songgen.audio import Audio
 from songgen.linter import TextRules
+from songgen.lrc import TimedLine
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
@@ -45,6 +46,7 @@ class FakeModel:
         frames: length of a song.
         events: what was done, as (what, name), in order.
         options: that it was loaded with.
+        timing: of the lyrics of every song, given to those who ask.
     """
 
     batch: int = 1
@@ -61,6 +63,7 @@ class FakeModel:
     prompt_styles: tuple[str, ...] = ("Pop", "Auto")
     events: list[tuple[str, str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    timing: tuple[TimedLine, ...] | None = None
 
     @property
     def text_rules(self) -> TextRules:
@@ -97,7 +100,8 @@ class FakeModel:
             for job in batch:
                 generator = torch.Generator().manual_seed(job.seed)
                 tokens = torch.randint(0, 100, (3, self.frames), generator=generator)
-                yield Draft(job, tokens, "length", seconds=0.25)
+                timing = self.timing if job.wants_timing else None
+                yield Draft(job, tokens, "length", seconds=0.25, timing=timing)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         self._do("start", "render")

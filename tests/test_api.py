@@ -11,6 +11,7 @@ from fake_model import FakeModel, boom
 
 import songgen
 from songgen.api import FailedSong, GeneratedSong, Model, SongError
+from songgen.lrc import TimedLine
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
@@ -81,6 +82,16 @@ def test_save_writes_what_the_command_line_writes(tmp_path: Path) -> None:
     assert all(path.is_file() for path in paths.values())
     with pytest.raises(ValueError, match="bits=16 has no meaning for mp3"):
         song.save(tmp_path, format="mp3", bits=16)
+
+
+def test_times_of_the_lyrics(tmp_path: Path) -> None:
+    timing = (TimedLine(0.1, "[verse]", True),)
+    (song,) = made(A, FakeModel(timing=timing), timing=True)
+    assert song.song.draft.timing == timing
+    assert song.save(tmp_path, lrc=True)["lrc"] == tmp_path / "lrc" / "a.lrc"
+    assert (tmp_path / "lrc" / "a.lrc").read_text().endswith("[00:00.10][verse]\n")
+    (plain,) = made(A, FakeModel(timing=timing))
+    assert plain.song.draft.timing is None and "lrc" not in plain.save(tmp_path, lrc=True)
 
 
 def test_nothing_is_written_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

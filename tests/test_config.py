@@ -45,7 +45,7 @@ def test_defaults_are_those_of_the_published_scripts() -> None:
 def test_every_setting_reaches_its_field() -> None:
     given = [
         "runtime_dir=rt", "output.dir=o", "output.format=flac", "output.bits=24", "output.tokens=true",
-        "output.plot=true",
+        "output.plot=true", "output.lrc=true",
         "sampling.temperature=0.5", "sampling.top_k=3", "sampling.top_p=0.2", "sampling.cfg_coef=2",
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
@@ -62,7 +62,7 @@ def test_every_setting_reaches_its_field() -> None:
     assert DiffusionSampling(**found.sampling) == DiffusionSampling(
         0.5, 3, 0.2, 2.0, 1.2, 9, 0.3, 8, 0.5, 3.0
     )
-    assert found.output == Output(Path("o"), "flac", 24, True, True)
+    assert found.output == Output(Path("o"), "flac", 24, True, True, True)
     assert (found.generate_type, found.lyrics, found.max_seconds, found.seed) == ("separate", "asis", 20.0, 5)
     assert found.num_samples == 3
     assert (found.on_error, found.resume, found.verbose) == ("stop", False, True)

@@ -66,6 +66,8 @@ class Tally:
                 print(f"Tokens:  {output.dir / 'tokens'}")
             if output.plot:
                 print(f"Plots:   {output.dir / 'plots'}")
+            if output.lrc and (output.dir / "lrc").is_dir():  # no song need have one
+                print(f"Lyrics:  {output.dir / 'lrc'}")
         print(f"Records: {records}")
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from songgen.commands.songs import ALL_MADE, help_on, load
+from songgen.commands.songs import ALL_MADE, check_output, help_on, load
 from songgen.config import UiConfig, ui_config
 from songgen.config_tree import describe
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     config = ui_config(argv)
     if config.verbose:
         logging.getLogger("songgen").setLevel(logging.DEBUG)
+    check_output(config.output)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError(
             "the page needs Gradio, which is not installed: pip install 'songgen[ui]', "

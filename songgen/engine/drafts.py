@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from songgen.engine.plan import Plan
+from songgen.lrc import TimedLine
 from songgen.models.base import Draft, Job, ModelFacts, StopReason
 from songgen.request_keys import STEMS
 from songgen.request_names import check_idx
 from songgen.requests import GenerateType, SongRequest
 from songgen.runtime.sampling import read_sampling
 
-TOKENS_KEY, LATENTS_KEY, FACTS_KEY = "tokens", "latents", "songgen"
+TOKENS_KEY, LATENTS_KEY, FACTS_KEY, TIMING_KEY = "tokens", "latents", "songgen", "timing"
 
 
 def encode_draft(draft: Draft, model: ModelFacts) -> bytes:
@@ -44,6 +45,8 @@ def encode_draft(draft: Draft, model: ModelFacts) -> bytes:
         "model": model.name,
         "identity": model.identity,
     }
+    if draft.timing is not None:
+        facts[TIMING_KEY] = [astuple(line) for line in draft.timing]
     tensors = {TOKENS_KEY: draft.tokens.to(torch.int32).contiguous()}
     if draft.latents is not None:
         tensors[LATENTS_KEY] = draft.latents.float().contiguous()
@@ -80,7 +83,7 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
         latents = latents.float()
     try:
         facts = json.loads(metadata.get(FACTS_KEY, "{}"))
-        job = _job(path, facts, generate_type)
+        job, timing = _job(path, facts, generate_type), _timing(facts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its metadata is not that of a song's tokens: {error}") from error
     stopped: StopReason = "eos" if facts.get("stopped") == "eos" else "length"
@@ -92,11 +95,10 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
         "prompt_audio": job.request.prompt_audio_path,
         "auto_prompt_audio_type": job.request.auto_prompt_audio_type,
     }
-    return (
-        Plan(job.request, job, (), recipe),
-        Draft(job, tokens, stopped, latents=latents),
-        facts.get("identity"),
-    )
+    if timing is not None:
+        recipe[TIMING_KEY] = facts[TIMING_KEY]
+    draft = Draft(job, tokens, stopped, latents=latents, timing=timing)
+    return Plan(job.request, job, (), recipe), draft, facts.get("identity")
 
 
 def _check_tokens(path: Path, tokens: torch.Tensor) -> None:
@@ -118,6 +120,13 @@ def _check_latents(path: Path, latents: torch.Tensor, num_frames: int) -> None:
         )
     if not bool(latents.isfinite().all()):
         raise ValueError(f"{path}: `{LATENTS_KEY}` holds numbers that are not finite")
+
+
+def _timing(facts: dict[str, Any]) -> tuple[TimedLine, ...] | None:
+    if facts.get(TIMING_KEY) is None:
+        return None
+    lines = (TimedLine(float(start), str(text), bool(tag)) for start, text, tag in facts[TIMING_KEY])
+    return tuple(lines)
 
 
 def _job(path: Path, facts: dict[str, Any], generate_type: GenerateType | None) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,15 @@ from songgen.engine.picture import draw_song
 from songgen.engine.plan import stem_name
 from songgen.engine.settings import Output
 from songgen.files import remove_leftovers, write_together
-from songgen.models.base import ModelFacts, Song
+from songgen.lrc import encode_lrc
+from songgen.models.base import Draft, ModelFacts, Song
 from songgen.text_length import Span, estimate_spans
 
-AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER, PLOTS_FOLDER = "audio", "tokens", "jsonl", "plots"
-PLOT_KEY = "plot"
+AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER = "audio", "tokens", "jsonl"
+PLOTS_FOLDER, LRC_FOLDER = "plots", "lrc"
+PLOT_KEY, LRC_KEY = "plot", "lrc"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Saved:
     """What was written of a song.
 
     Args:
-        paths: stem, or `tokens` or `plot`, to path relative to the output folder.
+        paths: stem, or `tokens`, `plot` or `lrc`, to path relative to the output folder.
         bytes: such a path to its size.
         clipped: samples that had to be clipped.
         seconds: wall seconds of encoding and writing.
@@ -63,6 +68,11 @@ def save_song(song: Song, output: Output, model: ModelFacts) -> Saved:
     if output.plot:
         paths[PLOT_KEY] = f"{PLOTS_FOLDER}/{name}.png"
         files[paths[PLOT_KEY]] = draw_song(name, song.stems, _spans(song))
+    if output.lrc and song.draft.timing is None:
+        logger.warning("%s: no lrc is written: %s", name, _why_untimed(song.draft, model))
+    elif output.lrc and song.draft.timing is not None:
+        paths[LRC_KEY] = f"{LRC_FOLDER}/{name}.lrc"
+        files[paths[LRC_KEY]] = encode_lrc(song.draft.timing, title=name, seconds=_seconds(song))
     write_together({output.dir / path: data for path, data in files.items()})
     sizes = {path: len(data) for path, data in files.items()}
     return Saved(paths, sizes, clipped, time.perf_counter() - start)
@@ -70,19 +80,30 @@ def save_song(song: Song, output: Output, model: ModelFacts) -> Saved:
 
 def _spans(song: Song) -> tuple[Span, ...]:
     """About where the sections of a song lie, by the lyrics that the model was given."""
-    seconds = max(audio.seconds for audio in song.stems.values())
-    return estimate_spans(song.draft.job.request.lyrics, seconds, is_cut=song.draft.stopped == "length")
+    is_cut = song.draft.stopped == "length"
+    return estimate_spans(song.draft.job.request.lyrics, _seconds(song), is_cut=is_cut)
+
+
+def _seconds(song: Song) -> float:
+    return max(audio.seconds for audio in song.stems.values())
+
+
+def _why_untimed(draft: Draft, model: ModelFacts) -> str:
+    if draft.job.wants_timing:
+        return f"{model.name} gives no times for it (it was given no lyrics to sing, or cannot tell)"
+    return "its draft has no times; songs that are composed with output.lrc=true and output.tokens=true do"
 
 
 def form_of(output: Output) -> dict[str, object]:
     """What of the output settings decides a song's files; equal settings give equal values."""
     bits = output.bits or (BITS[output.format][0] if output.format in BITS else None)
     form: dict[str, object] = {"format": output.format, "bits": bits, "tokens": output.tokens}
-    return {**form, PLOT_KEY: True} if output.plot else form
+    asked = {PLOT_KEY: output.plot, LRC_KEY: output.lrc}
+    return form | {key: True for key, is_asked in asked.items() if is_asked}
 
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what killed runs left half-written in an output folder."""
-    for name in (AUDIO_FOLDER, TOKENS_FOLDER, PLOTS_FOLDER):
+    for name in (AUDIO_FOLDER, TOKENS_FOLDER, PLOTS_FOLDER, LRC_FOLDER):
         if (folder / name).is_dir():
             remove_leftovers(folder / name)

@@ -79,7 +79,7 @@ def plan_request(request: SongRequest, model: ModelFacts, settings: Settings) ->
     plans = []
     for sample, name in enumerate(song_names(request.idx, request.num_samples)):
         seed = song_seed(request, sample, settings.seed)
-        job = Job(name, replace(fixed, seed=seed), seed, sampling, max_seconds)
+        job = Job(name, replace(fixed, seed=seed), seed, sampling, max_seconds, wants_timing=settings.timing)
         plans.append(Plan(request, job, tuple(findings), recipe_of(job, model)))
     return plans
 

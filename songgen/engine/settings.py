@@ -30,6 +30,7 @@ class Settings:
         max_seconds: longest song, None for the model's own limit.
         memory: `low` composes and renders group by group, with only one stage of the model loaded.
         group: songs in such a group.
+        timing: whether models shall say when the lines of the lyrics begin.
     """
 
     sampling: Sampling
@@ -40,6 +41,7 @@ class Settings:
     max_seconds: float | None = None
     memory: Memory = "full"
     group: int = 32
+    timing: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,12 @@ class Output:
     """Where songs go and in what form.
 
     Args:
-        dir: folder that gets `audio/`, `jsonl/`, `tokens/` and `plots/`.
+        dir: folder that gets `audio/`, `jsonl/`, `tokens/`, `plots/` and `lrc/`.
         format: audio file format.
         bits: width of a sample, None for the format's default.
         tokens: whether the tokens of each song are kept too.
         plot: whether a picture of each song is drawn too.
+        lrc: whether its lyrics are written with the times at which they begin, where these are known.
 
     Raises:
         ValueError: the format has no such width.
@@ -78,6 +81,7 @@ class Output:
     bits: int | None = None
     tokens: bool = False
     plot: bool = False
+    lrc: bool = False
 
     def __post_init__(self) -> None:
         check_bits(self.format, self.bits)

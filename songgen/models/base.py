@@ -18,6 +18,7 @@ import torch
 
 from songgen.audio import Audio
 from songgen.linter import TextRules
+from songgen.lrc import TimedLine
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
@@ -47,6 +48,7 @@ class Job:
         sampling: how tokens are chosen, the request's overrides already applied.
         max_seconds: longest song allowed, None for the model's own limit.
         conditions: what `SongModel.condition` made of the request.
+        wants_timing: whether the draft shall say when the lines of the lyrics begin, if the model can tell.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Job:
     sampling: Sampling
     max_seconds: float | None = None
     conditions: Any = None
+    wants_timing: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Draft:
         seconds: wall time from the job's entry into a slot to its last token.
         latents: `[Z, T]` float32 on the CPU, of a family that writes them in turn with its tokens and then
             renders from them; None of the others.
+        timing: about when the tags and lines of the lyrics begin, in order; None if nobody asked or knows.
     """
 
     job: Job
@@ -74,6 +78,7 @@ class Draft:
     stopped: StopReason
     seconds: float = 0.0
     latents: torch.Tensor | None = None
+    timing: tuple[TimedLine, ...] | None = None
 
 
 @dataclass(frozen=True)

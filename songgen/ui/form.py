@@ -17,7 +17,7 @@ from songgen.audio import AudioFormat
 from songgen.config import named_sampling, sampling_names
 from songgen.lyrics import SECTION_TAGS, SUNG_TAGS
 from songgen.models.base import SongModel
-from songgen.request_keys import GenerateType, StemSource
+from songgen.request_keys import STEMS, GenerateType, StemSource
 from songgen.requests import SongRequest, parse_request
 from songgen.runtime.sampling import Sampling, changed_sampling
 
@@ -188,7 +188,8 @@ def _num_others(keys: Sequence[str]) -> int:
 
 def _format_of(record: Mapping[str, Any]) -> AudioFormat:
     paths = record.get("paths")
-    stems = [path for stem, path in paths.items() if stem != "tokens"] if isinstance(paths, Mapping) else []
+    paths = paths if isinstance(paths, Mapping) else {}
+    stems = [path for stem, path in paths.items() if stem in STEMS["separate"]]
     suffix = Path(str(stems[0])).suffix[1:] if stems else "wav"
     formats: dict[str, AudioFormat] = {"flac": "flac", "ogg": "ogg", "mp3": "mp3", "opus": "opus"}
     return formats.get(suffix, "wav")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from songgen.engine.drafts import TOKENS_KEY
 from songgen.engine.output import AUDIO_FOLDER, RECORDS_FOLDER
 from songgen.records import read_records
+from songgen.request_keys import STEMS
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class History:
         stems = {
             str(stem): (self.folder / str(path)).resolve()
             for stem, path in paths.items()
-            if stem != TOKENS_KEY
+            if stem in STEMS["separate"]
         }
         if not stems or not all(file.parent == audio and file.is_file() for file in stems.values()):
             return None

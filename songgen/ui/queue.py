@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from songgen.audio import AudioFormat
@@ -217,13 +217,14 @@ class SongQueue:
             with self._changed:
                 pace(stage, name, fraction)
 
-        output = Output(self._output.dir, wanted.format, wanted.bits, self._output.tokens)
+        output = replace(self._output, format=wanted.format, bits=wanted.bits)
         settings = Settings(
             sampling=wanted.sampling,
             seed=wanted.request.seed,
             lyrics=self._lyrics,
             max_seconds=seconds_limit(None, self._model),
             memory=self._model.memory,
+            timing=output.lrc,
         )
         with Journal(output, RECORDS_NAME) as journal:
             run = Run(

@@ -80,6 +80,8 @@ def test_without_gradio_it_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["ui", "model=tiny"]) == 2
     assert "pip install 'songgen[ui]'" in capsys.readouterr().err
+    assert main(["ui", "model=tiny", "output.plot=true"]) == 2
+    assert "pip install 'songgen[plot]'" in capsys.readouterr().err
 
 
 def test_a_model_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,7 @@ def test_a_changed_request_is_made_anew(tmp_path: Path, change: dict[str, Any]) 
         {"output": {"bits": 24}},
         {"output": {"tokens": True}},
         {"output": {"plot": True}},
+        {"output": {"lrc": True}},
         {"model": FakeModel(identity="e" * 64)},
     ],
 )

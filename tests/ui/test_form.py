@@ -123,7 +123,7 @@ def record(**keys: Any) -> dict[str, Any]:
     return {
         "idx": "a", "name": "a", "status": "ok", "identity": "f" * 64, "model": "fake", "request": {},
         "lyrics": LYRICS, "descriptions": "female", "generate_type": "bgm", "seed": 12,
-        "max_seconds": 30.0, "paths": {"bgm": "audio/a_bgm.flac", "tokens": "tokens/a.safetensors"},
+        "max_seconds": 30.0, "paths": {"plot": "plots/a.png", "bgm": "audio/a_bgm.flac"},
         "sampling": vars(Sampling()), **keys,
     }  # fmt: skip
 

@@ -51,12 +51,13 @@ def test_a_new_record_is_seen(tmp_path: Path) -> None:
 
 
 def test_only_songs_that_are_there(tmp_path: Path) -> None:
-    """The last record of a name counts, wherever it is; a deleted file is no song; tokens are no stem."""
+    """The last record of a name counts, wherever it is; a deleted file is no song; only audio is a stem."""
     song(tmp_path, "failed", 1)
     song(tmp_path, "failed", 2, records="later", status="failed", paths=None)
     song(tmp_path, "gone", 3)
     (tmp_path / "audio" / "gone.wav").unlink()
-    song(tmp_path, "a", 4, paths={"mixed": "audio/a.wav", "tokens": "tokens/a.safetensors"})
+    others = {"tokens": "tokens/a.safetensors", "plot": "plots/a.png", "lrc": "lrc/a.lrc"}
+    song(tmp_path, "a", 4, paths={"mixed": "audio/a.wav", **others})
     history = History(tmp_path)
     assert names(history) == ["a"]
     assert list(history.songs()[0].stems) == ["mixed"]

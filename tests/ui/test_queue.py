@@ -13,7 +13,9 @@ from fake_model import FakeModel, boom
 
 from songgen.engine.journal import Journal
 from songgen.engine.settings import Output
+from songgen.lrc import TimedLine
 from songgen.requests import parse_request
+from songgen.runtime.sampling import Sampling
 from songgen.ui.queue import MOST_ENDED, MOST_WAITING, SongQueue, View, Wanted
 
 LYRICS = "[verse] One line of words."
@@ -67,6 +69,18 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         if isinstance(fault, Gate):
             fault.opened.set()
     made.queue.close()
+
+
+def test_the_page_writes_the_files_that_it_was_started_for(tmp_path: Path) -> None:
+    """Pictures and times of the lyrics: settings of the page that its queue once let fall."""
+    queue = SongQueue(
+        FakeModel(timing=(TimedLine(0.0, "[verse]", True),)), Output(tmp_path, plot=True, lrc=True)
+    )
+    request = parse_request({"idx": "a", "gt_lyric": LYRICS, "seed": 5})
+    view = queue.add("a", lambda idx: Wanted(request, Sampling(), format="flac"))
+    queue.wait(view.number, 20)
+    queue.close()
+    assert sorted(path.name for path in tmp_path.glob("*/a.*")) == ["a.flac", "a.lrc", "a.png"]
 
 
 def test_songs_are_made_in_order(bench: Bench) -> None:

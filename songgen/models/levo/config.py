@@ -105,6 +105,13 @@ class LevoConfig:
         return self.prompt_positions + self.lyric_positions + self.description_positions
 
     @property
+    def lyric_start(self) -> int:
+        """The position of the first lyric token."""
+        lengths = {"prompt_audio": self.prompt_positions, "type_info": self.description_positions}
+        before = self.prefix_order[: self.prefix_order.index("description")]
+        return sum(lengths[name] for name in before)
+
+    @property
     def capacity(self) -> int:
         """Positions of the longest song."""
         return self.capacity_for(self.max_frames)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
 from songgen.models.base import Draft, Job, Report, Song, ignore_progress
+from songgen.models.levo.alignment import align
 from songgen.models.levo.checkpoint import CodecParts
 from songgen.models.levo.compose import ComposeOptions, Composer
 from songgen.models.levo.condition import TextConditioner
@@ -21,6 +22,7 @@ from songgen.models.levo.prompt import Prompt, codec_prompt
 from songgen.models.levo.prompt_encoder import PromptEncoder, PromptNetworks
 from songgen.models.levo.prompt_library import PromptLibrary
 from songgen.models.levo.render import VAE_ROWS, WINDOWS, decoded_stems, render
+from songgen.models.levo.text import model_lyrics
 from songgen.models.levo.windows import CodecPrompt, seeded_noise
 from songgen.models.parts import Loaded
 from songgen.models.separation import Separator
@@ -33,6 +35,11 @@ from songgen.text_rules import TextRules
 
 PROMPT_ROWS = {"cpu": 1, "mps": 1, "cuda": 8}
 """Chunks of prompt clips encoded at once; on the CPU more are no faster."""
+
+
+def is_without_voice(request: SongRequest) -> bool:
+    """Whether the language model writes a song without voice, and is given no lyrics."""
+    return request.generate_type == "bgm" and request.stems != "separator"
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,7 @@ class LevoModel:
         return self.text.of_request(
             request.lyrics,
             request.descriptions,
-            bgm=request.generate_type == "bgm" and request.stems != "separator",
+            bgm=is_without_voice(request),
             prompt=self._prompt(request),
         )
 
@@ -207,7 +214,23 @@ class LevoModel:
         if self._composer is None or self._composer.is_busy or self._composer.options != options:
             self._composer = None  # its caches are freed before others are made
             self._composer = Composer(self.parts.lelm.get(), options)
-        yield from self._composer.compose(jobs, report)
+        for draft in self._composer.compose(jobs, report):
+            yield self._timed(draft) if draft.job.wants_timing else draft
+
+    def _timed(self, draft: Draft) -> Draft:
+        """A draft with the times of its lyrics; as it is if it has no lyrics, or no frames."""
+        request = draft.job.request
+        if is_without_voice(request) or not draft.tokens.numel():
+            return draft
+        spans = self.text.lyrics.token_spans(model_lyrics(request.lyrics, bgm=False))
+        timing = align(
+            self.parts.lelm.get(),
+            draft.job.conditions,
+            draft.tokens,
+            spans,
+            is_cut=draft.stopped == "length",
+        )
+        return replace(draft, timing=timing)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         """Decode drafts to audio, the stems that each request's generate type asks for."""

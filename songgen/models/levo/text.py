@@ -111,8 +111,18 @@ class TextTokenizer:
 
     def encode(self, text: str | None) -> list[int]:
         """Ids of the start token and the text; None and "" give the start token alone."""
-        normal = unicodedata.normalize("NFC", START + (text or ""))
-        return list(self._tokenizer.encode(normal, add_special_tokens=False).ids)
+        return list(self._tokenizer.encode(_normal(text), add_special_tokens=False).ids)
+
+    def token_spans(self, text: str) -> tuple[str, list[tuple[int, int]]]:
+        """The text as it is read (NFC), and for each token of `encode` where in it its characters lie.
+
+        The start token is before it, at (0, 0). Tokens that share a character have overlapping spans.
+        """
+        normal = _normal(text)
+        offsets = self._tokenizer.encode(normal, add_special_tokens=False).offsets
+        return normal[len(START) :], [
+            (max(0, start - len(START)), max(0, end - len(START))) for start, end in offsets
+        ]
 
     def structure_rows(self, ids: Sequence[int], num_tags: int) -> list[int]:
         """For each token the row of the structure tag whose section it stands in; 0 before the first.
@@ -128,6 +138,11 @@ class TextTokenizer:
             for place in range(start, stop):
                 rows[place] = ids[start] - self.end_id
         return rows
+
+
+def _normal(text: str | None) -> str:
+    """The start token and a text, normalised."""
+    return unicodedata.normalize("NFC", START + (text or ""))
 
 
 def pad_pair(conditional: Sequence[int], null: Sequence[int], length: int | None, pad: int) -> Tensor:
