@@ -37,6 +37,8 @@ class Record:
         seed, run_seed: the song's seed; the run's, from which it may have been derived.
         stopped: `eos` if the model ended the song, `length` if it ran into the limit.
         duration: seconds of audio. frames: frames of tokens.
+        lm_score: the model's mean log-probability of a code in nats, `conditional` on the request, `null`
+            without it, and their `difference`.
         seconds: stage to wall seconds spent on it.
         notes: what the model says of its conditions, such as the prompt that it drew.
         fingerprint: digest of all that decides the song's files.
@@ -68,6 +70,7 @@ class Record:
     stopped: str | None = None
     duration: float | None = None
     frames: int | None = None
+    lm_score: Mapping[str, float] | None = None
     seconds: Mapping[str, float] | None = None
     notes: Mapping[str, Any] | None = None
     device: str | None = None

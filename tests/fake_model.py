@@ -13,7 +13,7 @@ import torch
 
 from songgen.audio import Audio
 from songgen.linter import TextRules
-from songgen.models.base import Draft, Job, Report, Song, ignore_progress
+from songgen.models.base import Draft, Job, LmScore, Report, Song, ignore_progress
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
@@ -45,6 +45,7 @@ class FakeModel:
         frames: length of a song.
         events: what was done, as (what, name), in order.
         options: that it was loaded with.
+        scores: name to what its draft scores with the request; without it, each draft scores -5.
     """
 
     batch: int = 1
@@ -61,6 +62,7 @@ class FakeModel:
     prompt_styles: tuple[str, ...] = ("Pop", "Auto")
     events: list[tuple[str, str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
 
     @property
     def text_rules(self) -> TextRules:
@@ -97,7 +99,8 @@ class FakeModel:
             for job in batch:
                 generator = torch.Generator().manual_seed(job.seed)
                 tokens = torch.randint(0, 100, (3, self.frames), generator=generator)
-                yield Draft(job, tokens, "length", seconds=0.25)
+                score = LmScore(self.scores[job.name], -5.0) if job.name in self.scores else None
+                yield Draft(job, tokens, "length", seconds=0.25, lm_score=score)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         self._do("start", "render")

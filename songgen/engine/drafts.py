@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from songgen.engine.plan import Plan
-from songgen.models.base import Draft, Job, ModelFacts, StopReason
+from songgen.models.base import Draft, Job, LmScore, ModelFacts, StopReason
 from songgen.request_keys import STEMS
 from songgen.request_names import check_idx
 from songgen.requests import GenerateType, SongRequest
@@ -42,6 +42,8 @@ def encode_draft(draft: Draft, model: ModelFacts) -> bytes:
         "model": model.name,
         "identity": model.identity,
     }
+    if draft.lm_score is not None:
+        facts["lm_score"] = draft.lm_score.as_dict()
     return save({TOKENS_KEY: draft.tokens.to(torch.int32).contiguous()}, {FACTS_KEY: json.dumps(facts)})
 
 
@@ -71,7 +73,7 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
     tokens = tokens.to(torch.int64)
     try:
         facts = json.loads(metadata.get(FACTS_KEY, "{}"))
-        job = _job(path, facts, generate_type)
+        job, lm_score = _job(path, facts, generate_type), _lm_score(facts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its metadata is not that of a song's tokens: {error}") from error
     stopped: StopReason = "eos" if facts.get("stopped") == "eos" else "length"
@@ -82,7 +84,11 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
         "prompt_audio": job.request.prompt_audio_path,
         "auto_prompt_audio_type": job.request.auto_prompt_audio_type,
     }
-    return Plan(job.request, job, (), recipe), Draft(job, tokens, stopped), facts.get("identity")
+    return (
+        Plan(job.request, job, (), recipe),
+        Draft(job, tokens, stopped, lm_score=lm_score),
+        facts.get("identity"),
+    )
 
 
 def _check_tokens(path: Path, tokens: torch.Tensor) -> None:
@@ -94,6 +100,11 @@ def _check_tokens(path: Path, tokens: torch.Tensor) -> None:
         )
     if int(tokens.min()) < 0:
         raise ValueError(f"{path}: `{TOKENS_KEY}` holds a negative id, {int(tokens.min())}")
+
+
+def _lm_score(facts: dict[str, Any]) -> LmScore | None:
+    found = facts.get("lm_score")
+    return None if found is None else LmScore(float(found["conditional"]), float(found["null"]))
 
 
 def _job(path: Path, facts: dict[str, Any], generate_type: GenerateType | None) -> Job:

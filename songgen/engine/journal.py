@@ -157,6 +157,7 @@ def _song_keys(outcome: Outcome, saved: Saved | None) -> dict[str, Any]:
         "render": song.seconds,
         "save": saved.seconds,
     }
+    score = song.draft.lm_score
     return {
         "paths": dict(saved.paths),
         "bytes": dict(saved.bytes),
@@ -164,6 +165,7 @@ def _song_keys(outcome: Outcome, saved: Saved | None) -> dict[str, Any]:
         "stopped": song.draft.stopped,
         "duration": round(first.seconds, 6),
         "frames": int(song.draft.tokens.shape[-1]),
+        "lm_score": None if score is None else score.as_dict(),
         "notes": dict(song.draft.job.conditions.notes) or None if song.draft.job.conditions else None,
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }

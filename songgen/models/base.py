@@ -58,6 +58,29 @@ class Job:
 
 
 @dataclass(frozen=True)
+class LmScore:
+    """How likely a language model finds what it wrote: mean natural log-probability of a code.
+
+    Args:
+        conditional: given the request, before guidance, penalties and temperature.
+        null: the same without the request.
+    """
+
+    conditional: float
+    null: float
+
+    @property
+    def difference(self) -> float:
+        """What the request adds: how much the song sounds asked for, whatever is likely in any song."""
+        return self.conditional - self.null
+
+    def as_dict(self) -> dict[str, float]:
+        """The three as a record holds them; rounded, as the last bits depend on where they are computed."""
+        conditional, null = round(self.conditional, 6), round(self.null, 6)
+        return {"conditional": conditional, "null": null, "difference": round(conditional - null, 6)}
+
+
+@dataclass(frozen=True)
 class Draft:
     """What the language model wrote for a job; can be saved and rendered later.
 
@@ -65,12 +88,14 @@ class Draft:
         tokens: `[K, T]` int64 on the CPU, trimmed at the end of the song.
         stopped: `eos` if the model ended the song itself, `length` if it ran into the limit.
         seconds: wall time from the job's entry into a slot to its last token.
+        lm_score: of the tokens, where the model keeps one.
     """
 
     job: Job
     tokens: torch.Tensor
     stopped: StopReason
     seconds: float = 0.0
+    lm_score: LmScore | None = None
 
 
 @dataclass(frozen=True)
