@@ -62,6 +62,7 @@ class FakeModel:
     prompt_styles: tuple[str, ...] = ("Pop", "Auto")
     events: list[tuple[str, str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    scores_drafts: bool = True
     scores: dict[str, float] = field(default_factory=dict)
 
     @property

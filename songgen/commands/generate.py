@@ -97,6 +97,7 @@ def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal,
             lyrics=config.lyrics,
             max_seconds=seconds_limit(config.max_seconds, model),
             memory=model.memory,
+            keep=config.keep,
         )
         progress = opened.enter_context(Progress(total, ("compose", "render"), sys.stderr))
         run = start(settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))

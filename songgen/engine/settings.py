@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # keeps the command line free of torch until a model is loade
     from songgen.runtime.sampling import Sampling
 
 LyricsPolicy = Literal["fix", "strict", "asis"]
+Keep = Literal["all", "best"]
 Memory = Literal["full", "low"]
 
 
@@ -30,6 +31,7 @@ class Settings:
         max_seconds: longest song, None for the model's own limit.
         memory: `low` composes and renders group by group, with only one stage of the model loaded.
         group: songs in such a group.
+        keep: of a request's several takes, all or the one that `takes.py` calls the best.
     """
 
     sampling: Sampling
@@ -40,6 +42,7 @@ class Settings:
     max_seconds: float | None = None
     memory: Memory = "full"
     group: int = 32
+    keep: Keep = "all"
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,12 @@ class ModelFacts(Protocol):
 
 
 class SongModel(ModelFacts, Protocol):
-    """A loaded checkpoint of some family: its facts and the three verbs."""
+    """A loaded checkpoint of some family: its facts and the three verbs.
+
+    `scores_drafts`: whether its drafts have an `lm_score`.
+    """
+
+    scores_drafts: bool
 
     @property
     def prompt_styles(self) -> Sequence[str]:

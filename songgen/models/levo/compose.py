@@ -64,7 +64,7 @@ def draft_of(decoded: Decoded[Job], config: LevoConfig) -> Draft:
 
 
 def score_of(decoded: Decoded[Job], config: LevoConfig, num_frames: int) -> LmScore | None:
-    """The mean over all codes of the first frames of a song, those that it is cut to; None of no frames."""
+    """The mean over all codes of the frames that a song is cut to; None where it has none."""
     if not num_frames:
         return None
     conditional, null = (
