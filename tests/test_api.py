@@ -161,3 +161,15 @@ def test_a_model_makes_songs_again_and_stops_when_told() -> None:
         break
     assert fake.names("compose") == ["a"]
     assert [song.name for song in model.generate([A, B], seed=1)] == ["a", "b"]
+
+
+def test_of_several_takes_the_best_alone_is_yielded() -> None:
+    fake = FakeModel(scores={"a_s0": -4.0, "a_s1": -2.5, "b": -3.0})
+    songs = made([{**A, "num_samples": 2}, B], fake, keep="best")
+    assert [song.name for song in songs] == ["a_s1", "b"]
+    assert songs[0].lm_score is not None and songs[0].lm_score.difference == 2.5
+    assert len(made([{**A, "num_samples": 2}], FakeModel())) == 2
+    with pytest.raises(ValueError, match="keep=some: must be one of all, best"):
+        made(A, keep="some")
+    with pytest.raises(ValueError, match="which fake does not keep"):
+        made(A, FakeModel(scores_drafts=False), keep="best")

@@ -98,7 +98,7 @@ def _in_words(record: Mapping[str, Any] | None) -> str:
     if record["status"] == "failed":
         return f"failed: {record['error']}"
     if record.get("kept") is False:
-        return f"not kept, its score is {record['lm_score']['difference']:.3f}: keep=best"
+        return f"not kept: another take scored higher than its {record['lm_score']['difference']:.3f}"
     took = ", ".join(
         f"{stage} {seconds:.1f} s" for stage, seconds in record["seconds"].items() if seconds >= 0.05
     )
