@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from songgen.audio import Audio, AudioFormat
 from songgen.config import loading, named_sampling
 from songgen.config_keys import read_value
-from songgen.engine.settings import LyricsPolicy, Output, Settings
+from songgen.engine.settings import Keep, LyricsPolicy, Output, Settings
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType, SongRequest, parse_request, read_requests
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from songgen.engine.outcome import Outcome
-    from songgen.models.base import Report, Song, SongModel
+    from songgen.models.base import LmScore, Report, Song, SongModel
     from songgen.runtime.sampling import Sampling
 
 Request: TypeAlias = "SongRequest | Mapping[str, Any]"
@@ -96,6 +96,11 @@ class GeneratedSong:
         """`eos` if the model ended the song, `length` if it ran into the limit."""
         return self.song.draft.stopped
 
+    @property
+    def lm_score(self) -> LmScore | None:
+        """How likely the language model finds the song, with the request and without; None of some models."""
+        return self.song.draft.lm_score
+
     def save(
         self,
         folder: str | Path,
@@ -159,6 +164,7 @@ class Model:
         generate_type: GenerateType = "mixed",
         stems: StemSource = "model",
         lyrics: LyricsPolicy = "fix",
+        keep: Keep = "all",
         max_seconds: float | None = None,
         num_samples: int = 1,
         timing: bool = False,
@@ -176,6 +182,8 @@ class Model:
             generate_type, stems, lyrics, max_seconds, num_samples: for requests that do not say; as in
                 `songgen generate`.
             timing: find out when the lines of the lyrics begin, about: `song.draft.timing`, `save(lrc=True)`.
+            keep: `best` renders and yields, of the takes of each request (`num_samples`), only the one to
+                which the request adds most by the language model's own score.
             on_error: `raise` raises SongError at the first song that fails, `yield` yields a FailedSong.
             report: called as `report(stage, name, fraction)` while songs advance.
 
@@ -200,6 +208,7 @@ class Model:
             max_seconds=seconds_limit(read_value("max_seconds", max_seconds), self.model),
             memory=self.model.memory,
             timing=timing,
+            keep=read_value("keep", keep),
         )
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error}: must be one of raise, yield")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from songgen.config_keys import ConfigError, read_value
 from songgen.config_tree import choices_of, config_folder, tree_of, values_of
-from songgen.engine.settings import Engine, LyricsPolicy, Output
+from songgen.engine.settings import Engine, Keep, LyricsPolicy, Output
 from songgen.request_keys import StemSource
 from songgen.requests import GenerateType
 
@@ -47,6 +47,7 @@ class GenerateConfig:
     generate_type: GenerateType
     stems: StemSource
     lyrics: LyricsPolicy
+    keep: Keep
     max_seconds: float | None
     num_samples: int
     seed: int | None
@@ -148,6 +149,7 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         "generate_type",
         "stems",
         "lyrics",
+        "keep",
         "max_seconds",
         "num_samples",
         "seed",
@@ -156,6 +158,8 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         "verbose",
     )
     own = {name: values[name] for name in names}
+    if own["keep"] == "best" and values["engine.kind"] == "ray":
+        raise ConfigError("keep=best does not work with engine=ray: a request's takes are on several workers")
     return GenerateConfig(
         loading=_loading(values),
         output=_output(values),

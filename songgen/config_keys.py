@@ -205,6 +205,10 @@ KEYS: dict[str, Key] = {
     "lyrics": Key(
         choice("fix", "strict", "asis"), "faulty text: fix mends what is safe, strict refuses, asis leaves it"
     ),
+    "keep": Key(
+        choice("all", "best"),
+        "takes of a request (num_samples): best renders the one to which the request adds most by lm_score",
+    ),
     "max_seconds": Key(POSITIVE, "longest song, in seconds", null="the model's own limit"),
     "num_samples": Key(whole(1, MAX_SAMPLES), "songs to make from each line that does not say"),
     "seed": Key(

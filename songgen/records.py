@@ -36,7 +36,10 @@ class Record:
         stems: whether the model made the stems, or a separator.
         seed, run_seed: the song's seed; the run's, from which it may have been derived.
         stopped: `eos` if the model ended the song, `length` if it ran into the limit.
+        kept: false if it was composed but not rendered, another take of its request having scored higher.
         duration: seconds of audio. frames: frames of tokens.
+        lm_score: the model's mean log-probability of a code in nats, `conditional` on the request, `null`
+            without it, and their `difference`.
         seconds: stage to wall seconds spent on it.
         notes: what the model says of its conditions, such as the prompt that it drew.
         fingerprint: digest of all that decides the song's files.
@@ -65,9 +68,11 @@ class Record:
     run_seed: int | None = None
     sampling: Mapping[str, Any] | None = None
     max_seconds: float | None = None
+    kept: bool | None = None
     stopped: str | None = None
     duration: float | None = None
     frames: int | None = None
+    lm_score: Mapping[str, float] | None = None
     seconds: Mapping[str, float] | None = None
     notes: Mapping[str, Any] | None = None
     device: str | None = None

@@ -14,7 +14,7 @@ import torch
 from songgen.audio import Audio
 from songgen.linter import TextRules
 from songgen.lrc import TimedLine
-from songgen.models.base import Draft, Job, Report, Song, ignore_progress
+from songgen.models.base import Draft, Job, LmScore, Report, Song, ignore_progress
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
@@ -47,6 +47,7 @@ class FakeModel:
         events: what was done, as (what, name), in order.
         options: that it was loaded with.
         timing: of the lyrics of every song, given to those who ask.
+        scores: name to what its draft scores with the request; without it, each draft scores -5.
     """
 
     batch: int = 1
@@ -64,6 +65,8 @@ class FakeModel:
     events: list[tuple[str, str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     timing: tuple[TimedLine, ...] | None = None
+    scores_drafts: bool = True
+    scores: dict[str, float] = field(default_factory=dict)
 
     @property
     def text_rules(self) -> TextRules:
@@ -101,7 +104,8 @@ class FakeModel:
                 generator = torch.Generator().manual_seed(job.seed)
                 tokens = torch.randint(0, 100, (3, self.frames), generator=generator)
                 timing = self.timing if job.wants_timing else None
-                yield Draft(job, tokens, "length", seconds=0.25, timing=timing)
+                score = LmScore(self.scores[job.name], -5.0) if job.name in self.scores else None
+                yield Draft(job, tokens, "length", seconds=0.25, timing=timing, lm_score=score)
 
     def render(self, drafts: Iterator[Draft], report: Report = ignore_progress) -> Iterator[Song]:
         self._do("start", "render")

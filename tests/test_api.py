@@ -180,3 +180,15 @@ def test_several_samples_of_requests_that_do_not_say() -> None:
     assert [song.name for song in songs] == ["a_s0", "a_s1", "b"]
     with pytest.raises(ValueError, match="num_samples=0: must be a whole number from 1"):
         made(A, num_samples=0)
+
+
+def test_of_several_takes_the_best_alone_is_yielded() -> None:
+    fake = FakeModel(scores={"a_s0": -4.0, "a_s1": -2.5, "b": -3.0})
+    songs = made([{**A, "num_samples": 2}, B], fake, keep="best")
+    assert [song.name for song in songs] == ["a_s1", "b"]
+    assert songs[0].lm_score is not None and songs[0].lm_score.difference == 2.5
+    assert len(made([{**A, "num_samples": 2}], FakeModel())) == 2
+    with pytest.raises(ValueError, match="keep=some: must be one of all, best"):
+        made(A, keep="some")
+    with pytest.raises(ValueError, match="which fake does not keep"):
+        made(A, FakeModel(scores_drafts=False), keep="best")

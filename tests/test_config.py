@@ -50,7 +50,7 @@ def test_every_setting_reaches_its_field() -> None:
         "sampling.penalty=1.2", "sampling.window=9", "sampling.frequency_penalty=0.3",
         "sampling.diffusion_steps=8", "sampling.diffusion_temperature=0.5", "sampling.diffusion_cfg_coef=3",
         "checkpoint=tuned.ckpt", "lora.alpha=8", "lora.rank=4", "lora.targets=q_proj,v_proj",
-        "generate_type=separate", "stems=separator", "lyrics=asis", "num_samples=3",
+        "generate_type=separate", "stems=separator", "lyrics=asis", "num_samples=3", "keep=all",
         "max_seconds=20", "seed=5", "batch=4", "device=cuda", "dtype=bf16", "codec_dtype=fp16",
         "memory=low", "attention=sdpa",
         "gpu_memory=10GB", "kv_cache=int8", "threads=2", "on_error=stop", "resume=false", "verbose=true",
@@ -75,6 +75,7 @@ def test_every_setting_reaches_its_field() -> None:
     )
     assert found.loading.gpu_memory == 10**10
     assert found.engine == Engine("ray", "host:6379", 3)
+    assert (found.keep, config("keep=best").keep) == ("all", "best")
 
 
 def test_every_setting_of_evaluate_reaches_its_field() -> None:
@@ -181,6 +182,7 @@ def test_null_is_written_in_several_ways(word: str) -> None:
         ("sampling.penalty=0", r"must be a number above 0"),
         ("device=gpu", r"device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
         ("engine=slurm", r"engine=slurm: must be one of local, ray"),
+        ("keep=first", r"keep=first: must be one of all, best"),
         ("engine.workers=2", r"engine\.workers=2 has no effect without engine=ray"),
         (
             "engine.address=ray://host:1",
@@ -206,6 +208,8 @@ def test_engine_ray_chooses_its_file_and_its_gpus_itself() -> None:
         ConfigError, match="device=cuda:1 has no effect with engine=ray, which gives each worker"
     ):
         config("engine=ray", "device=cuda:1")
+    with pytest.raises(ConfigError, match="keep=best does not work with engine=ray: a request's takes"):
+        config("engine=ray", "keep=best")
 
 
 def test_a_setting_without_effect_on_render_is_refused() -> None:

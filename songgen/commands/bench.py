@@ -61,7 +61,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
     """Measure, and return everything as JSON-ready values."""
     import torch
 
-    from songgen.models.catalog import load_bench
+    from songgen.models.bench import load_bench
     from songgen.models.levo.bench import measure
 
     model = load_bench(

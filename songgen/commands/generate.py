@@ -100,6 +100,7 @@ def _make_songs(config: GenerateConfig, requests: RequestFile, journal: Journal,
             max_seconds=seconds_limit(config.max_seconds, model),
             memory=model.memory,
             timing=config.output.lrc,
+            keep=config.keep,
         )
         progress = opened.enter_context(Progress(total, ("compose", "render"), sys.stderr))
         run = start(settings, report=progress, is_done=lambda plan: journal.is_done(plan, model))

@@ -97,6 +97,8 @@ def _in_words(record: Mapping[str, Any] | None) -> str:
         return "there already"
     if record["status"] == "failed":
         return f"failed: {record['error']}"
+    if record.get("kept") is False:
+        return f"not kept: another take scored higher than its {record['lm_score']['difference']:.3f}"
     took = ", ".join(
         f"{stage} {seconds:.1f} s" for stage, seconds in record["seconds"].items() if seconds >= 0.05
     )

@@ -30,6 +30,7 @@ class Tally:
 
     made: int = 0
     skipped: int = 0
+    passed_over: int = 0
     errors: list[str] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
 
@@ -44,6 +45,8 @@ class Tally:
             progress.end(outcome.name, record)
             if record is None:
                 self.skipped += 1
+            elif record.get("kept") is False:
+                self.passed_over += 1
             elif record["status"] == "ok":
                 self.made += 1
             else:
@@ -54,6 +57,7 @@ class Tally:
         seconds = time.monotonic() - self.start
         counts = [f"{self.made} made"]
         counts += [f"{self.skipped} there already"] if self.skipped else []
+        counts += [f"{self.passed_over} not kept"] if self.passed_over else []
         counts += [f"{len(self.errors)} failed"] if self.errors else []
         print(f"Songs: {', '.join(counts)}, in {seconds:.1f} s")
         for error in self.errors[:MOST_ERRORS]:

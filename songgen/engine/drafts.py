@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from songgen.engine.plan import Plan
 from songgen.lrc import TimedLine
-from songgen.models.base import Draft, Job, ModelFacts, StopReason
+from songgen.models.base import Draft, Job, LmScore, ModelFacts, StopReason
 from songgen.request_keys import STEMS
 from songgen.request_names import check_idx
 from songgen.requests import GenerateType, SongRequest
@@ -47,6 +47,8 @@ def encode_draft(draft: Draft, model: ModelFacts) -> bytes:
     }
     if draft.timing is not None:
         facts[TIMING_KEY] = [astuple(line) for line in draft.timing]
+    if draft.lm_score is not None:
+        facts["lm_score"] = draft.lm_score.as_dict()
     tensors = {TOKENS_KEY: draft.tokens.to(torch.int32).contiguous()}
     if draft.latents is not None:
         tensors[LATENTS_KEY] = draft.latents.float().contiguous()
@@ -83,7 +85,7 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
         latents = latents.float()
     try:
         facts = json.loads(metadata.get(FACTS_KEY, "{}"))
-        job, timing = _job(path, facts, generate_type), _timing(facts)
+        job, timing, lm_score = _job(path, facts, generate_type), _timing(facts), _lm_score(facts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its metadata is not that of a song's tokens: {error}") from error
     stopped: StopReason = "eos" if facts.get("stopped") == "eos" else "length"
@@ -97,7 +99,7 @@ def read_draft(path: Path, generate_type: GenerateType | None = None) -> tuple[P
     }
     if timing is not None:
         recipe[TIMING_KEY] = facts[TIMING_KEY]
-    draft = Draft(job, tokens, stopped, latents=latents, timing=timing)
+    draft = Draft(job, tokens, stopped, latents=latents, timing=timing, lm_score=lm_score)
     return Plan(job.request, job, (), recipe), draft, facts.get("identity")
 
 
@@ -127,6 +129,11 @@ def _timing(facts: dict[str, Any]) -> tuple[TimedLine, ...] | None:
         return None
     lines = (TimedLine(float(start), str(text), bool(tag)) for start, text, tag in facts[TIMING_KEY])
     return tuple(lines)
+
+
+def _lm_score(facts: dict[str, Any]) -> LmScore | None:
+    found = facts.get("lm_score")
+    return None if found is None else LmScore(float(found["conditional"]), float(found["null"]))
 
 
 def _job(path: Path, facts: dict[str, Any], generate_type: GenerateType | None) -> Job:

@@ -16,7 +16,7 @@ from songgen.engine.output import RECORDS_FOLDER, Saved, clear_leftovers
 from songgen.engine.plan import Plan
 from songgen.engine.resume import History, fingerprint
 from songgen.engine.settings import Output
-from songgen.models.base import ModelFacts
+from songgen.models.base import Draft, ModelFacts
 from songgen.records import Record, RecordFile
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Journal:
     def write(
         self, outcome: Outcome, saved: Saved | None, model: ModelFacts, run_seed: int | None
     ) -> dict[str, Any]:
-        """Append the record of a song that was made or failed; returns it."""
+        """Append the record of a song that was made, passed over or failed; returns it."""
         record = Record(
             idx=outcome.given.idx,
             name=outcome.name,
@@ -148,6 +148,9 @@ def _plan_keys(plan: Plan | None) -> dict[str, Any]:
 
 def _song_keys(outcome: Outcome, saved: Saved | None) -> dict[str, Any]:
     song = outcome.song
+    if outcome.passed_over is not None:
+        seconds = {"condition": outcome.condition_seconds, "compose": outcome.passed_over.seconds}
+        return {"kept": False, **_draft_keys(outcome.passed_over), "seconds": _rounded(seconds)}
     if song is None or saved is None:
         return {}
     first = next(iter(song.stems.values()))
@@ -161,9 +164,21 @@ def _song_keys(outcome: Outcome, saved: Saved | None) -> dict[str, Any]:
         "paths": dict(saved.paths),
         "bytes": dict(saved.bytes),
         "clipped": saved.clipped,
-        "stopped": song.draft.stopped,
         "duration": round(first.seconds, 6),
-        "frames": int(song.draft.tokens.shape[-1]),
-        "notes": dict(song.draft.job.conditions.notes) or None if song.draft.job.conditions else None,
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "seconds": _rounded(seconds),
+        **_draft_keys(song.draft),
     }
+
+
+def _draft_keys(draft: Draft) -> dict[str, Any]:
+    score, conditions = draft.lm_score, draft.job.conditions
+    return {
+        "stopped": draft.stopped,
+        "frames": int(draft.tokens.shape[-1]),
+        "lm_score": None if score is None else score.as_dict(),
+        "notes": dict(conditions.notes) or None if conditions else None,
+    }
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}

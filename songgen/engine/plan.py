@@ -80,7 +80,10 @@ def plan_request(request: SongRequest, model: ModelFacts, settings: Settings) ->
     for sample, name in enumerate(song_names(request.idx, request.num_samples)):
         seed = song_seed(request, sample, settings.seed)
         job = Job(name, replace(fixed, seed=seed), seed, sampling, max_seconds, wants_timing=settings.timing)
-        plans.append(Plan(request, job, tuple(findings), recipe_of(job, model)))
+        recipe = recipe_of(job, model)
+        if settings.keep == "best" and request.num_samples > 1:
+            recipe["keep"] = settings.keep  # a song that is there then stands for all takes
+        plans.append(Plan(request, job, tuple(findings), recipe))
     return plans
 
 

@@ -1,10 +1,9 @@
 """The run: a chain of generators from requests to songs, and the one place that catches what a job throws.
 
-    plan -> (skip what is done) -> condition -> compose -> render -> save and record
+    plan -> (skip what is done) -> condition -> compose -> (keep the best take) -> render -> save and record
 
-A song that fails leaves the chain with its error and the others go on. `KeyboardInterrupt` passes through. In
-low memory the same chain runs group by group, with the model's other stage released. Where memory runs out,
-the model makes half as many songs at once, and those that it had not given back are made again.
+A song that fails leaves the chain with its error and the others go on. In low memory the same chain runs group
+by group, the other stage released. Where memory runs out, half as many songs are made at once.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
@@ -22,15 +20,16 @@ from typing import Any, ParamSpec, TypeVar
 from songgen.engine.drafts import read_draft
 from songgen.engine.flight import Flight, Item, name_of
 from songgen.engine.journal import Journal
-from songgen.engine.outcome import Failure, Outcome, OutOfMemory
+from songgen.engine.outcome import Failure, Outcome, OutOfMemory, remedy
 from songgen.engine.output import Saved, save_song
 from songgen.engine.plan import Plan, plan_request, stem_name
 from songgen.engine.settings import Settings
+from songgen.engine.takes import Takes, check_keep
 from songgen.models.base import Draft, Job, ModelFacts, Report, Song, SongModel, ignore_progress
 from songgen.request_keys import STEMS
 from songgen.request_names import song_names
 from songgen.requests import GenerateType, SongRequest
-from songgen.runtime.memory import is_out_of_memory
+from songgen.runtime.memory import free_frames, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +47,10 @@ def attempt(stage: str, action: Callable[P, Value], *args: P.args, **options: P.
         logger.debug("%s failed", stage, exc_info=True)
         message = str(error).strip()
         if is_out_of_memory(error):
-            _free_frames(error)
+            free_frames(error)
             message = message.partition("\n")[0].partition(" GPU ")[0]  # not the allocator's statistics
             return OutOfMemory(stage, f"{type(error).__name__}: {message or 'memory ran out'}")
         return Failure(stage, f"{type(error).__name__}: {message}" if message else type(error).__name__)
-
-
-def _free_frames(error: BaseException) -> None:
-    """Let go of what the functions that an error passed through held: tensors, where memory ran out.
-
-    A log handler, say, may keep the error for longer.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        traceback.clear_frames(cause.__traceback__)
-        cause = cause.__context__
 
 
 def record_all(
@@ -96,6 +84,9 @@ class Run:
         settings: what requests do not decide themselves.
         report: told how far each song is.
         is_done: whether a song can be left out, being there already.
+
+    Raises:
+        ValueError: takes are to be ranked by a score that the model does not keep.
     """
 
     def __init__(
@@ -106,6 +97,7 @@ class Run:
         report: Report = ignore_progress,
         is_done: Callable[[Plan], bool] = lambda plan: False,
     ) -> None:
+        check_keep(settings, model)
         self.model = model
         self.settings = settings
         self.report = report
@@ -114,6 +106,7 @@ class Run:
         self._owners: dict[str, str] = {}
         self._condition_seconds: dict[str, float] = {}
         self._ended: deque[Outcome] = deque()
+        self._takes = Takes(lambda draft: self._end(draft.job.name, passed_over=draft))
 
     def songs(self, requests: Iterable[SongRequest]) -> Iterator[Outcome]:
         """Make the songs of some requests; outcomes come in the order in which songs end."""
@@ -149,19 +142,22 @@ class Run:
         while self._ended:
             yield self._ended.popleft()
 
-    def _end(self, name: str, *, song: Song | None = None, failure: Failure | None = None) -> None:
-        """End a planned song: made, failed or, with neither, skipped."""
+    def _end(
+        self,
+        name: str,
+        *,
+        song: Song | None = None,
+        failure: Failure | None = None,
+        passed_over: Draft | None = None,
+    ) -> None:
+        """End a planned song: made, failed, passed over for another take or, with none of these, skipped."""
         if isinstance(failure, OutOfMemory):
-            failure = replace(failure, error=f"{failure.error}; {self._remedy()}")
+            failure = replace(failure, error=f"{failure.error}; {remedy(self.settings.memory)}")
         plan = self._plans.pop(name)
         seconds = self._condition_seconds.pop(name, 0.0)
-        skipped = song is None and failure is None
-        self._ended.append(Outcome(name, plan.given, plan, song, failure, skipped, seconds))
-
-    def _remedy(self) -> str:
-        """What to do when memory is not enough for one song."""
-        low = "memory=low, " if self.settings.memory == "full" else ""
-        return f"{low}dtype=fp16 or bf16, kv_cache=int8 and a smaller max_seconds need less"
+        skipped = song is None and failure is None and passed_over is None
+        self._ended.append(Outcome(name, plan.given, plan, song, failure, skipped, passed_over, seconds))
+        self._takes.end(name)
 
     def _planned(self, requests: Iterable[SongRequest]) -> Iterator[Job]:
         for request in requests:
@@ -174,9 +170,18 @@ class Run:
                 level = logging.INFO if finding.severity == "hint" else logging.WARNING
                 mended = " (mended)" if finding.safe and self.settings.lyrics == "fix" else ""
                 logger.log(level, "%s: %s%s", request.idx, finding, mended)
-            for plan in plans:
-                if self._is_wanted(plan):
-                    yield plan.job
+            yield from self._wanted(plans)
+
+    def _wanted(self, plans: list[Plan]) -> Iterator[Job]:
+        """Enter a request's plans into the run; of takes of which one is kept, its being there is enough."""
+        before = len(self._ended)
+        wanted = [plan.job for plan in plans if self._is_wanted(plan)]
+        if self.settings.keep == "best" and len(plans) > 1:
+            if any(outcome.skipped for outcome in list(self._ended)[before:]):
+                while wanted:
+                    self._end(wanted.pop(0).name)
+            self._takes.expect([job.name for job in wanted])
+        yield from wanted
 
     def _is_wanted(self, plan: Plan) -> bool:
         """Enter a plan into the run; False if its song ended at once, being there already or impossible."""
@@ -255,12 +260,15 @@ class Run:
     def _made(self, jobs: Iterator[Job]) -> Iterator[Song]:
         """Compose and render: as one stream, or in low memory group by group."""
         if self.settings.memory == "full":
-            yield from self._rendered(self._composed(jobs))
+            yield from self._rendered(self._takes.best(self._composed(jobs)))
             return
         while group := list(itertools.islice(jobs, self.settings.group)):
-            drafts = list(self._composed(iter(group)))
+            drafts = list(self._takes.best(self._composed(iter(group))))
             self.model.release("compose")
             yield from self._rendered(iter(drafts))
+            self.model.release("render")
+        if left := list(self._takes.best(iter(()))):  # whose last takes got no conditions
+            yield from self._rendered(iter(left))
             self.model.release("render")
 
     def _composed(self, jobs: Iterator[Job]) -> Iterator[Draft]:

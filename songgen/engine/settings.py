@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # keeps the command line free of torch until a model is loade
     from songgen.runtime.sampling import Sampling
 
 LyricsPolicy = Literal["fix", "strict", "asis"]
+Keep = Literal["all", "best"]
 Memory = Literal["full", "low"]
 
 
@@ -31,6 +32,7 @@ class Settings:
         memory: `low` composes and renders group by group, with only one stage of the model loaded.
         group: songs in such a group.
         timing: whether models shall say when the lines of the lyrics begin.
+        keep: of a request's several takes, all or the one that `takes.py` calls the best.
     """
 
     sampling: Sampling
@@ -42,6 +44,7 @@ class Settings:
     memory: Memory = "full"
     group: int = 32
     timing: bool = False
+    keep: Keep = "all"
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def song_folders(paths: Sequence[Path]) -> list[Path]:
 def find_songs(folder: Path, requests: Sequence[SongRequest] = ()) -> list[FinishedSong]:
     """The songs of a folder by name: those of its records, or all its audio files if it has no records.
 
+    Takes that were passed over (`keep=best`) are no songs of it.
     Without records, `<name>_vocal` and `<name>_bgm` are stems of `<name>` where that is there too.
 
     Args:
@@ -91,7 +92,11 @@ def find_songs(folder: Path, requests: Sequence[SongRequest] = ()) -> list[Finis
     asked = {name: request for request in requests for name in song_names(request.idx, request.num_samples)}
     records = History(folder, folder / RECORDS_FOLDER).songs
     if records:
-        return [_of_record(folder, name, record, asked) for name, record in sorted(records.items())]
+        return [
+            _of_record(folder, name, record, asked)
+            for name, record in sorted(records.items())
+            if record.get("kept") is not False
+        ]
     return [
         FinishedSong(name, stems, _tokens_of(folder, name), request=asked.get(name))
         for name, stems in sorted(_stems_by_name(_audio_files(folder)).items())

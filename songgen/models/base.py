@@ -61,6 +61,29 @@ class Job:
 
 
 @dataclass(frozen=True)
+class LmScore:
+    """How likely a language model finds what it wrote: mean natural log-probability of a code.
+
+    Args:
+        conditional: given the request, before guidance, penalties and temperature.
+        null: the same without the request.
+    """
+
+    conditional: float
+    null: float
+
+    @property
+    def difference(self) -> float:
+        """What the request adds: how much the song sounds asked for, whatever is likely in any song."""
+        return self.conditional - self.null
+
+    def as_dict(self) -> dict[str, float]:
+        """The three as a record holds them; rounded, as the last bits depend on where they are computed."""
+        conditional, null = round(self.conditional, 6), round(self.null, 6)
+        return {"conditional": conditional, "null": null, "difference": round(conditional - null, 6)}
+
+
+@dataclass(frozen=True)
 class Draft:
     """What the language model wrote for a job; can be saved and rendered later.
 
@@ -71,6 +94,7 @@ class Draft:
         latents: `[Z, T]` float32 on the CPU, of a family that writes them in turn with its tokens and then
             renders from them; None of the others.
         timing: about when the tags and lines of the lyrics begin, in order; None if nobody asked or knows.
+        lm_score: of the tokens, where the model keeps one.
     """
 
     job: Job
@@ -79,6 +103,7 @@ class Draft:
     seconds: float = 0.0
     latents: torch.Tensor | None = None
     timing: tuple[TimedLine, ...] | None = None
+    lm_score: LmScore | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +196,12 @@ class ModelFacts(Protocol):
 
 
 class SongModel(ModelFacts, Protocol):
-    """A loaded checkpoint of some family: its facts and the three verbs."""
+    """A loaded checkpoint of some family: its facts and the three verbs.
+
+    `scores_drafts`: whether its drafts have an `lm_score`.
+    """
+
+    scores_drafts: bool
 
     @property
     def prompt_styles(self) -> Sequence[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # they need torch: listing and fetching do not
 
     from songgen.models.base import SongModel
     from songgen.models.inspection import Inspection
-    from songgen.models.levo.bench import BenchModel
     from songgen.runtime.memory import Needs
 
 logger = logging.getLogger(__name__)
@@ -243,44 +242,6 @@ def load_model(
     model = load_checkpoint(folder, checkpoint, lora, **options)
     _check_name(folder, model)
     return model
-
-
-def load_bench(
-    name_or_path: str,
-    *,
-    weights: Literal["checkpoint", "random"],
-    layers: int | None = None,
-    runtime_dir: Path | None = None,
-    **options: Any,
-) -> BenchModel:
-    """What `songgen bench` measures: a checkpoint, or random weights of a published model's sizes.
-
-    Args:
-        layers: of each transformer of random weights, at most; None for all.
-        options: fields of `RunSettings` that have to do with speed: device, dtype, codec_dtype, attention,
-            kv_cache, threads.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load_model`; a model of another family.
-    """
-    from songgen.models.base import RunSettings
-    from songgen.models.levo.bench_loading import bench_checkpoint, bench_random
-    from songgen.models.levo.model import LevoModel
-
-    if weights == "checkpoint" or built_in_folder(name_or_path) is not None:
-        if layers is not None:
-            raise ValueError(f"layers={layers} has no effect on a checkpoint: its layers are in its files")
-        model = load_model(name_or_path, runtime_dir=runtime_dir, memory="full", batch=1, **options)
-        if not isinstance(model, LevoModel):
-            raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
-        return bench_checkpoint(model)
-    entry = find_entry(name_or_path)
-    if entry is None:
-        raise ValueError(explain_unknown(name_or_path))
-    if entry.family != "levo":
-        raise ValueError(f"{name_or_path}: songgen bench measures models of the LeVo family only")
-    fewer = {name: min(size, layers or size) for name, size in entry.sizes.items() if "num_layers" in name}
-    return bench_random({**entry.sizes, **fewer}, entry.max_seconds, RunSettings(**options))
 
 
 def inspect_model(

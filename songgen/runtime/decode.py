@@ -105,13 +105,20 @@ class Task(Generic[T_]):
 
 @dataclass(frozen=True)
 class Decoded(Generic[T_]):
-    """A song's delayed columns `[K, S]`, cells after the end SPECIAL, and the wall time since it got its
-    slot."""
+    """A song as it was decoded.
+
+    Args:
+        columns: delayed, `[K, S]`; cells after the end are SPECIAL.
+        seconds: wall time since it got its slot.
+        log_probs: natural log-probability of each code of the columns, `[2, K, S]`: with the condition, and
+            without.
+    """
 
     label: T_
     columns: Tensor
     num_frames: int
     seconds: float
+    log_probs: Tensor
 
 
 def slots_for(batch: int, device: torch.device) -> int:
@@ -233,10 +240,11 @@ class SlotDecoder(Generic[T_]):
     def _advance(self) -> None:
         """A step on the static tensors."""
         state = self._state
-        logits_BKV = state.guided_(*self._model.step(state.inputs(), state.column_B, self._window))
+        conditional_BKV, null_BKV = self._model.step(state.inputs(), state.column_B, self._window)
+        logits_BKV = state.guided_(conditional_BKV, null_BKV)
         if self._on_logits is not None:
             self._on_logits(logits_BKV)
-        state.write_(logits_BKV)
+        state.write_(logits_BKV, conditional_BKV, null_BKV)
 
     def _collect(self) -> Iterator[Decoded[T_]]:
         """Free the slots whose songs have ended."""
@@ -250,9 +258,16 @@ class SlotDecoder(Generic[T_]):
             if self.on_progress is not None:
                 self.on_progress(run.task.label, 1.0 if is_done else run.column / run.last)
             if is_done:
-                columns = self._state.columns_BKS[slot, :, : run.last + 1].to("cpu", copy=True)
-                self._running[slot] = None
-                yield Decoded(run.task.label, columns, run.task.num_frames, time.perf_counter() - run.started)
+                yield self._decoded(slot, run)
+
+    def _decoded(self, slot: int, run: _Running[T_]) -> Decoded[T_]:
+        """Take the song of a slot that is done out of it."""
+        written, state = slice(run.last + 1), self._state
+        columns = state.columns_BKS[slot, :, written].to("cpu", copy=True)
+        log_probs = state.log_probs_B2KS[slot, :, :, written].to("cpu", copy=True)
+        self._running[slot] = None
+        seconds = time.perf_counter() - run.started
+        return Decoded(run.task.label, columns, run.task.num_frames, seconds, log_probs)
 
 
 class _Running(Generic[T_]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -270,6 +271,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         sign in text for sign in (*CPU_OUT_OF_MEMORY, *CUDA_OUT_OF_MEMORY)
     )
+
+
+def free_frames(error: BaseException) -> None:
+    """Let go of what the functions that an error passed through held: tensors, where memory ran out.
+
+    A log handler, say, may keep the error for longer.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__context__
 
 
 def _gb(size: float) -> str:

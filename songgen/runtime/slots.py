@@ -71,6 +71,8 @@ class SlotState:
 
     Attributes:
         columns_BKS: the delayed columns written so far, SPECIAL elsewhere.
+        log_probs_B2KS: natural log-probability of each code of the columns, by the conditional and the null
+            logits as they were before guidance; 0 where no code is written.
         column_B: the last column written, which the next step feeds.
         rows: sampling settings of each slot.
     """
@@ -81,6 +83,7 @@ class SlotState:
         self._delays_K = torch.tensor(layout.delays, device=device)
         self._slots_B = torch.arange(num_slots, device=device)
         self.columns_BKS = torch.full((num_slots, codebooks, columns), layout.special, device=device)
+        self.log_probs_B2KS = torch.zeros((num_slots, 2, codebooks, columns), device=device)
         precise = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs do not have
         self._uniforms_BSK = torch.zeros((num_slots, columns, codebooks), dtype=precise, device=device)
         self._banned_BV = torch.zeros((num_slots, size), dtype=torch.bool, device=device)
@@ -102,6 +105,7 @@ class SlotState:
         device, num_columns = self.column_B.device, 1 + num_frames + self._layout.max_delay
         uniforms_SK = uniforms_of(seed, len(self._layout.delays), num_columns)
         self.columns_BKS[slot] = self._layout.special
+        self.log_probs_B2KS[slot] = 0
         self._uniforms_BSK[slot, :num_columns] = uniforms_SK.to(self._uniforms_BSK.dtype).to(device)
         self._counts_BKV[slot] = 0
         self._banned_BV[slot] = False
@@ -141,8 +145,12 @@ class SlotState:
         logits_BKV[:, 0].masked_fill_(self._banned_BV, float("-inf"))
         return logits_BKV
 
-    def write_(self, logits_BKV: Tensor) -> None:
-        """Choose the next column of the songs that still run, write it, and mark what has ended."""
+    def write_(self, logits_BKV: Tensor, conditional_BKV: Tensor, null_BKV: Tensor) -> None:
+        """Choose the next column of the songs that still run, write it, and mark what has ended.
+
+        Args:
+            logits_BKV: what `guided_` made of the other two, by which the column is scored.
+        """
         tokens_BK = choose(logits_BKV, self._uniforms_BSK[self._slots_B, self.column_B], self.rows)
         layout, next_B = self._layout, self.column_B + 1
         frames_BK = next_B[:, None] - 1 - self._delays_K
@@ -154,6 +162,7 @@ class SlotState:
         place_B = next_B.clamp(max=layout.num_columns - 1)
         kept_BK = self.columns_BKS[self._slots_B, :, place_B]
         self.columns_BKS[self._slots_B, :, place_B] = torch.where(runs_B[:, None], tokens_BK, kept_BK)
+        self._score_(tokens_BK, place_B, (conditional_BKV, null_BKV))
         self._count_(tokens_BK, runs_B)
         self._has_ended_BK |= is_eos & runs_B[:, None]
         earliest_B = torch.minimum(self._first_eos_B, ends_B)
@@ -163,6 +172,15 @@ class SlotState:
             is_over_B |= next_B >= self._first_eos_B + layout.max_delay
         self.column_B.copy_(torch.where(runs_B, next_B, self.column_B))
         self._is_done_B |= is_over_B
+
+    def _score_(self, tokens_BK: Tensor, place_B: Tensor, logits: tuple[Tensor, Tensor]) -> None:
+        """Note how likely the codes of a column were, in the songs that still run."""
+        ids_BK1 = tokens_BK.clamp(max=self._layout.eos).unsqueeze(-1)
+        found_B2K = torch.stack([each.log_softmax(-1).gather(-1, ids_BK1)[..., 0] for each in logits], dim=1)
+        found_B2K = torch.where(tokens_BK[:, None] < self._layout.eos, found_B2K, 0.0)
+        kept_B2K = self.log_probs_B2KS[self._slots_B, :, :, place_B]
+        runs_B11 = ~self._is_done_B[:, None, None]
+        self.log_probs_B2KS[self._slots_B, :, :, place_B] = torch.where(runs_B11, found_B2K, kept_B2K)
 
     def _count_(self, tokens_BK: Tensor, runs_B: Tensor) -> None:
         """Count the codes of a column, for the frequency penalty."""

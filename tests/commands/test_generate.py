@@ -274,6 +274,51 @@ def test_tokens_are_kept_and_named(
     assert f"Tokens:  {tmp_path / 'out' / 'tokens'}" in capsys.readouterr().out
 
 
+def test_of_several_takes_the_best_is_kept(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.scores = {"a_s0": -4.0, "a_s1": -2.5, "a_s2": -3.0}
+    lines(tmp_path / "in.jsonl", song("a", num_samples=3), song("b"))
+    assert generate(tmp_path, "keep=best") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Songs: 2 made, 2 not kept, in ")
+    assert "a_s0: not kept: another take scored higher than its 1.000" in err
+    assert sorted(path.name for path in (tmp_path / "out" / "audio").iterdir()) == ["a_s1.wav", "b.wav"]
+    assert {record["name"]: record.get("kept") for record in records(tmp_path)} == {
+        "a_s0": False, "a_s1": None, "a_s2": False, "b": None,
+    }  # fmt: skip
+    assert generate(tmp_path, "keep=best") == 0
+    assert capsys.readouterr().out.startswith("Songs: 0 made, 4 there already, in ")
+
+
+def test_takes_of_a_model_without_scores_cannot_be_ranked(
+    tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.scores_drafts = False
+    lines(tmp_path / "in.jsonl", song("a", num_samples=3))
+    assert generate(tmp_path, "keep=best") == 2
+    assert "which fake does not keep; use keep=all" in capsys.readouterr().err
+    assert model.events == [("load", "fake")]
+
+
+def test_the_best_take_of_the_tiny_model_is_the_one_that_scores_highest(tmp_path: Path) -> None:
+    """Two folders, all takes in one: the same scores, and the same bytes of the one that is kept."""
+    takes = song("a", num_samples=3, max_seconds=0.5, descriptions="pop")
+    given = [f"input={lines(tmp_path / 'in.jsonl', takes)}", "model=tiny", "seed=1", "device=cpu", "batch=2"]
+    assert main(["generate", *given, f"output.dir={tmp_path / 'all'}"]) == 0
+    assert main(["generate", *given, f"output.dir={tmp_path / 'out'}", "keep=best"]) == 0
+    found = {record["name"]: record for record in records(tmp_path)}
+    (tmp_path / "out").rename(tmp_path / "best")
+    (tmp_path / "all").rename(tmp_path / "out")
+    scores = {record["name"]: record["lm_score"] for record in records(tmp_path)}
+    assert {name: record["lm_score"] for name, record in found.items()} == scores
+    best = max(scores, key=lambda name: float(scores[name]["difference"]))
+    assert [path.name for path in (tmp_path / "best" / "audio").iterdir()] == [f"{best}.wav"]
+    assert {name for name, record in found.items() if record.get("kept") is False} == set(scores) - {best}
+    one, other = (tmp_path / folder / "audio" / f"{best}.wav" for folder in ("best", "out"))
+    assert one.read_bytes() == other.read_bytes()
+
+
 def test_many_errors_are_summed_up(
     tmp_path: Path, model: FakeModel, capsys: pytest.CaptureFixture[str]
 ) -> None:

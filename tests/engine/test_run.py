@@ -457,3 +457,26 @@ def test_tokens_keep_what_rendering_needs(tmp_path: Path) -> None:
     )
     one, other = (folder / "tokens" / "a.safetensors" for folder in (tmp_path, tmp_path / "x"))
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_score_of_the_language_model_is_recorded_and_goes_with_the_tokens(tmp_path: Path) -> None:
+    model = FakeModel(scores={"a": -3.12345678})
+    first, second = run_in_folder(model, [request("a"), request("b")], tmp_path, output={"tokens": True})
+    assert first is not None and second is not None
+    assert first["lm_score"] == {"conditional": -3.123457, "null": -5.0, "difference": 1.876543}
+    assert "lm_score" not in second
+    with Journal(Output(tmp_path / "again"), "render") as journal:
+        paths = [tmp_path / "tokens" / f"{name}.safetensors" for name in "ab"]
+        rendered = record_all(Run(model, settings(model)).renders(paths), journal, model, None)
+        again = {record["name"]: record.get("lm_score") for _, record in rendered if record}
+    assert again == {"a": first["lm_score"], "b": None}
+
+
+def test_tokens_with_a_torn_score_fail_with_a_sentence(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    metadata = {"songgen": json.dumps({"lm_score": {"conditional": -1.0}})}
+    save_file({"tokens": torch.zeros(3, 5, dtype=torch.int32)}, tmp_path / "a.safetensors", metadata)
+    (outcome,) = Run(FakeModel(), settings(FakeModel())).renders([tmp_path / "a.safetensors"])
+    assert outcome.failure is not None
+    assert "its metadata is not that of a song's tokens: 'null'" in outcome.failure.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -181,3 +182,26 @@ def test_guidance_on_log_probabilities_draws_the_same(monkeypatch: pytest.Monkey
     unpenalised = decode([task(1, penalty=1.0)])[1].columns
     monkeypatch.setitem(globals(), "LAYOUT", replace(LAYOUT, guides_log_probs=False))
     assert torch.equal(decode([task(1, penalty=1.0)])[1].columns, unpenalised)
+
+
+def test_log_probabilities_are_of_the_codes_alone_and_before_guidance() -> None:
+    """Null logits are all 0, so each code has -log V by them, whatever the settings."""
+    (done,) = decode([task(1, end=20, cfg_coef=3.0, penalty=2.0, temperature=0.5)]).values()
+    is_code_KS = done.columns < EOS
+    assert done.log_probs.shape == (2, *done.columns.shape) and done.log_probs.dtype == torch.float32
+    assert (done.log_probs[:, ~is_code_KS] == 0).all()
+    torch.testing.assert_close(
+        done.log_probs[1, is_code_KS], torch.full((int(is_code_KS.sum()),), -math.log(EOS + 1))
+    )
+    expected = ScriptedModel(1)
+    expected.prefill(0, (1, 20))
+    for column in range(10):
+        logits, _ = expected.step(done.columns[None, :, column], torch.tensor([column]), expected.capacity)
+        code = int(done.columns[0, column + 1])
+        assert done.log_probs[0, 0, column + 1] == logits[0, 0].log_softmax(-1)[code]
+
+
+def test_a_refilled_slot_forgets_the_log_probabilities_before_it() -> None:
+    songs = [task(1, frames=60), task(2, frames=20)]
+    alone = decode(songs[1:], slots=1)[2]
+    assert torch.equal(decode(songs, slots=1)[2].log_probs, alone.log_probs)

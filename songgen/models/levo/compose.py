@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from songgen.models.base import Draft, Job, Report, ignore_progress
+from songgen.models.base import Draft, Job, LmScore, Report, ignore_progress
 from songgen.models.levo.conditions import LevoConditions
 from songgen.models.levo.config import LevoConfig, with_max_frames
 from songgen.models.levo.lelm import LeLM
@@ -59,7 +59,19 @@ def draft_of(decoded: Decoded[Job], config: LevoConfig) -> Draft:
         tokens=tokens_KT,
         stopped="eos" if has_ended else "length",
         seconds=decoded.seconds,
+        lm_score=score_of(decoded, config, tokens_KT.shape[1]),
     )
+
+
+def score_of(decoded: Decoded[Job], config: LevoConfig, num_frames: int) -> LmScore | None:
+    """The mean over all codes of the frames that a song is cut to; None where it has none."""
+    if not num_frames:
+        return None
+    conditional, null = (
+        float(from_sequence(log_probs_KS, config.delays)[:, :num_frames].double().mean())
+        for log_probs_KS in decoded.log_probs
+    )
+    return LmScore(conditional, null)
 
 
 @dataclass(frozen=True)

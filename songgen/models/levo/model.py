@@ -76,6 +76,8 @@ class LevoModel:
         ValueError: an attention backend that cannot run here.
     """
 
+    scores_drafts = True
+
     def __init__(
         self,
         name: str,

@@ -197,10 +197,11 @@ class Composer:
         if logits is None:
             return
         pairs = logits.to(self._chooser).unsqueeze(1)
-        logits_BKV = state.guided_(pairs[0::2], pairs[1::2])
+        conditional_BKV, null_BKV = pairs[0::2], pairs[1::2]
+        logits_BKV = state.guided_(conditional_BKV, null_BKV)
         if self._on_logits is not None:
             logits_BKV = self._on_logits(logits_BKV)
-        state.write_(logits_BKV)
+        state.write_(logits_BKV, conditional_BKV, null_BKV)
 
     def _collect_ended(self) -> Iterator[Draft]:
         """Free the slots whose songs have ended: the block that holds an EOS is dropped, as published."""

@@ -53,6 +53,8 @@ class SongBloomModel:
         options: how the networks are run; its `max_blocks` are those of the longest song.
     """
 
+    scores_drafts = False
+
     def __init__(
         self,
         name: str,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from songgen.models.base import Draft, Job
+from songgen.models.base import Draft, Job, LmScore
 from songgen.models.catalog import entries
 from songgen.models.levo.checkpoint import build_lelm, read_lm_tensors, unused_lm_shapes
 from songgen.models.levo.compose import ComposeOptions, compose, draft_of
@@ -114,17 +114,21 @@ def test_the_first_end_of_any_row_cuts_all_rows(
     for row, end in enumerate(ends):
         if end is not None:
             codes[row, end], codes[row, end + 1 :] = config.eos, config.special
-    decoded = Decoded(next(jobs(tiny, 1)), to_sequence(codes, config.delays, config.special), 12, 0.5)
+    log_probs = torch.full((2, 3, 12 + 1 + max(config.delays)), -1.0)
+    decoded = Decoded(
+        next(jobs(tiny, 1)), to_sequence(codes, config.delays, config.special), 12, 0.5, log_probs
+    )
     draft = draft_of(decoded, config)
     assert draft.stopped == "eos"
     assert draft.tokens.tolist() == torch.arange(3 * 12).reshape(3, 12)[:, :length].tolist()
+    assert draft.lm_score == (LmScore(-1.0, -1.0) if length else None)
 
 
 def test_numbers_that_are_not_finite_are_an_error_and_no_song(tiny: LevoModel) -> None:
     """NaN logits drew no id at all, and the song was recorded as made."""
     columns = to_sequence(torch.full((3, 12), tiny.config.special), tiny.config.delays, tiny.config.special)
     with pytest.raises(ValueError, match="computed numbers that are not finite"):
-        draft_of(Decoded(next(jobs(tiny, 1)), columns, 12, 0.5), tiny.config)
+        draft_of(Decoded(next(jobs(tiny, 1)), columns, 12, 0.5, torch.zeros(2, *columns.shape)), tiny.config)
 
 
 def test_prompt_rows_fill_cut_and_mark_missing_rows() -> None:

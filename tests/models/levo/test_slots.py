@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from songgen.models.base import Job
+from songgen.models.base import Job, LmScore
 from songgen.models.levo.checkpoint import build_lelm, read_lm_tensors
-from songgen.models.levo.compose import ComposeOptions, Composer, layout_of, task_of
+from songgen.models.levo.compose import ComposeOptions, Composer, draft_of, layout_of, task_of
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.conditions import StylePrompt
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.model import LevoModel
+from songgen.models.levo.pattern import frame_mask
 from songgen.models.levo.slots import LelmSlots
 from songgen.nn.step_ops import TORCH_OPS
 from songgen.requests import SongRequest
-from songgen.runtime.decode import CHECK_EVERY, RunningSlot, SlotDecoder
+from songgen.runtime.decode import CHECK_EVERY, Decoded, RunningSlot, SlotDecoder
 from songgen.runtime.sampling import Sampling
 
 CPU = torch.device("cpu")
@@ -136,6 +137,56 @@ def test_one_transformer_where_one_is_enough_gives_the_same_tokens(small: Small,
     plain, reference = decode(small, PlainSlots, songs, ends)
     assert short == plain
     assert decoder.num_steps <= reference.num_steps
+
+
+def whole_pass_score(small: Small, done: Decoded[Job], num_frames: int) -> list[float]:
+    """The mean log-probability of a song's kept codes, from one pass over the prefix and all columns."""
+    lelm, config = small.lelm, small.lelm.config
+    prefix, prefix_sub = lelm.condition_provider.prefix(done.label.conditions)
+    first, second = lelm.embed_codes(done.columns.expand(2, -1, -1))
+    assert prefix_sub is not None and second is not None
+    with torch.inference_mode():
+        whole = lelm.prompt(
+            torch.cat([prefix, first], 1), torch.cat([prefix_sub, second], 1), lelm.new_state(2)
+        )
+    log_probs = whole.logits[:, :, prefix.shape[1] : -1].log_softmax(-1)
+    targets = done.columns[:, 1:, None].clamp(max=config.eos).expand(2, -1, -1, -1)
+    mask_KS = frame_mask(num_frames, config.delays)[:, 1:]
+    found = log_probs.gather(-1, targets)[..., 0][:, :, : mask_KS.shape[1]][:, mask_KS]
+    means: list[float] = found.double().mean(1).tolist()
+    return means
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"first codebook ends at once"}))
+def test_the_score_is_that_of_a_whole_pass_over_the_kept_codes(small: Small, name: str) -> None:
+    """Heads, tails and skipped columns; codes of a codebook behind the end of another do not count."""
+    songs, ends = CASES[name]
+    config = small.lelm.config
+    decoder: SlotDecoder[Job] = SlotDecoder(
+        EndingSlots(small.lelm, 2, ends), layout_of(config), 2, device=CPU
+    )
+    tasks = [task_of(small.job(song, frames), config) for song, frames in songs.items()]
+    with torch.inference_mode():
+        decoded = list(decoder.run(iter(tasks)))
+    for done in decoded:
+        draft = draft_of(done, config)
+        length = min([songs[draft.job.seed], *(frame for _, frame in ends.values())])
+        assert draft.tokens.shape[1] == length and draft.lm_score is not None
+        got = [draft.lm_score.conditional, draft.lm_score.null]
+        assert got == pytest.approx(whole_pass_score(small, done, length), abs=1e-4)
+        assert abs(draft.lm_score.difference) > 1e-4
+
+
+def test_scores_do_not_depend_on_neighbours_or_slots(small: Small) -> None:
+    jobs = [small.job(song, frames) for song, frames in enumerate((30, 120, 60, 90, 10))]
+
+    def scores(order: list[Job], batch: int) -> dict[str, LmScore | None]:
+        drafts = Composer(small.lelm, ComposeOptions(batch)).compose(iter(order))
+        return {draft.job.name: draft.lm_score for draft in drafts}
+
+    alone = scores(jobs, 1)
+    assert alone == scores(jobs, 2) == scores(jobs[::-1], 4)
+    assert len(set(alone.values())) == len(jobs)
 
 
 def test_a_song_shorter_than_the_head_skips_what_is_known(small: Small) -> None:
@@ -279,4 +330,6 @@ def test_a_step_is_a_function_of_its_tensors(small: Small) -> None:
         for _ in range(CHECK_EVERY - 2):
             tape.replay()
     assert torch.equal(eager._state.columns_BKS, taped._state.columns_BKS)
+    assert torch.equal(eager._state.log_probs_B2KS, taped._state.log_probs_B2KS)
+    assert (eager._state.log_probs_B2KS[:, :, 0, 1:CHECK_EVERY] < 0).all()
     assert eager._state.column_B.tolist() == taped._state.column_B.tolist() == [CHECK_EVERY] * 2
