@@ -2,8 +2,8 @@
 
     plan -> (skip what is done) -> condition -> compose -> (keep the best take) -> render -> save and record
 
-A song that fails leaves the chain with its error and the others go on. In low memory the same chain runs group
-by group, the other stage released. Where memory runs out, half as many songs are made at once.
+A song that fails leaves the chain with its error and the others go on. In low memory the same chain runs by
+groups, the other stage released. Where memory runs out, half as many songs are made at once.
 """
 
 from __future__ import annotations
