@@ -90,6 +90,7 @@ class BenchConfig:
     layers: int | None
     seconds: float
     batch: tuple[int, ...]
+    render: bool
     baseline: bool
     profile: bool
     folder: Path

@@ -320,6 +320,7 @@ BENCH_KEYS: dict[str, Key] = {
     ),
     "seconds": Key(POSITIVE, "length of the songs that are measured"),
     "batch": Key(wholes, "songs at once: one number, or several with commas to measure each"),
+    "render": Key(flag, "also measure codec and VAE, which take minutes a song on a CPU"),
     "baseline": Key(flag, "also time a plain eager loop of the same model, one song"),
     "profile": Key(flag, "also write a Chrome trace of one step of the first batch to output.dir"),
     "output.dir": Key(path, "folder that gets the trace"),

@@ -92,7 +92,9 @@ def run(config: BenchConfig) -> dict[str, Any]:
         "copy_bandwidth": model.bandwidth,
     }
     print(f"songgen bench: {facts['model']} on {facts['device_name']}", file=sys.stderr)
-    results, plain = measure(model, config.batch, config.seconds, has_baseline=config.baseline)
+    results, plain = measure(
+        model, config.batch, config.seconds, has_render=config.render, has_baseline=config.baseline
+    )
     facts["results"] = results
     if plain is not None:
         first = next((result for result in results if result["batch"] == 1), results[0])
@@ -125,13 +127,13 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def _row(result: Mapping[str, Any]) -> tuple[str, ...]:
-    composed, rendered = result["compose"], result["render"]
-    peak = max(composed["peak_memory"], rendered["peak_memory"])
+    composed, rendered = result["compose"], result.get("render")
+    peak = max(part["peak_memory"] for part in (composed, rendered) if part)
     return (
         str(result["batch"]),
         f"{composed['seconds']:.2f} s",
         f"{composed['steps_per_second']:.1f}",
-        f"{rendered['seconds']:.2f} s",
+        f"{rendered['seconds']:.2f} s" if rendered else "-",
         f"{result['rtf']:.3f}",
         f"{result['songs_per_hour']:.0f}",
         f"{peak / GB:.1f} GB",

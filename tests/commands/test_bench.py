@@ -56,25 +56,35 @@ def test_a_built_in_model_is_measured_beside_a_plain_loop(
     assert any("aten::" in event.get("name", "") for event in trace["traceEvents"])
 
 
+@pytest.mark.parametrize(
+    ("name", "built_in", "stacks"),
+    [("songgeneration_large", "tiny", [1, 1]), ("songgeneration_v2_fast", "tiny-fast", [1])],
+)
 def test_random_weights_need_no_files(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    built_in: str,
+    stacks: list[int],
 ) -> None:
-    """The catalogue's sizes, made small here; the codec is that of the tiny model."""
+    """The catalogue's sizes, made small here; the codec is that of a built-in model."""
     from songgen.models import catalog
     from songgen.models.levo import bench_loading, tiny
     from songgen.models.levo.loading import load
 
-    (entry,) = [entry for entry in catalog.entries() if entry.name == "songgeneration_large"]
-    monkeypatch.setitem(entry.sizes, "dim", 0)  # restored when the test ends
+    (entry,) = [entry for entry in catalog.entries() if entry.name == name]
     for key, value in SIZES.items():
-        monkeypatch.setitem(entry.sizes, key, value)
-    codec = load(tiny.ensure_tiny(), device="cpu").parts.codec.get()
+        monkeypatch.setitem(entry.sizes, key, value if entry.sizes[key] else 0)  # type: ignore[arg-type]
+    codec = load(tiny.ensure_tiny(name=built_in), device="cpu").parts.codec.get()
     monkeypatch.setattr(bench_loading, "random_codec", lambda *args, **options: codec)
-    words = ["weights=random", "layers=1", "seconds=0.2", "kv_cache=int8", "dtype=bf16"]
-    report, table = bench(capsys, "model=large", *words)
-    assert report["layers"] == [1, 1]
+    words = [f"model={name}", "weights=random", "layers=1", "seconds=0.2", "kv_cache=int8", "dtype=bf16"]
+    report, table = bench(capsys, *words)
     assert (report["weights"], report["dtype"], report["kv_cache"]) == ("random", "bfloat16", "int8")
+    assert report["layers"] == stacks and report["results"][0]["render"]["seconds"] > 0
     assert "baseline_ratio" not in report and "of plain" not in table.splitlines()[2]
+    report, table = bench(capsys, "render=false", *words)
+    assert "render" not in report["results"][0] and " - " in table
+    assert report["results"][0]["rtf"] == report["results"][0]["compose"]["rtf"]
 
 
 @pytest.mark.parametrize(

@@ -175,22 +175,23 @@ def random_conditions(config: LevoConfig, lelm: LeLM, seed: int) -> LevoConditio
 
 
 def measure(
-    model: BenchModel, batches: Sequence[int], seconds: float, *, has_baseline: bool
+    model: BenchModel, batches: Sequence[int], seconds: float, *, has_render: bool, has_baseline: bool
 ) -> tuple[list[dict[str, Any]], float | None]:
     """Measurements per batch, and the seconds of a song through the plain loop if wanted.
 
-    Each measurement has the parts `compose` and `render`, and over both `rtf`, `songs_per_hour`; and
-    `baseline_ratio`, how often faster than the plain loop a song is composed.
+    Each measurement has the part `compose` and, if wanted, `render`; over what was measured `rtf` and
+    `songs_per_hour`; and `baseline_ratio`, how often faster than the plain loop a song is composed.
     """
     plain = model.baseline(seconds) if has_baseline else None
     results: list[dict[str, Any]] = []
     for batch in batches:
         composed = model.compose(batch, seconds)
-        rendered = model.render(batch, seconds)
-        took = composed["seconds"] + rendered["seconds"]
-        result: dict[str, Any] = {"batch": batch, "compose": composed, "render": rendered}
-        result["rtf"] = composed["rtf"] + rendered["rtf"]
-        result["songs_per_hour"] = 3600 * batch / took
+        parts = {"compose": composed}
+        if has_render:
+            parts["render"] = model.render(batch, seconds)
+        result: dict[str, Any] = {"batch": batch, **parts}
+        result["rtf"] = sum(part["rtf"] for part in parts.values())
+        result["songs_per_hour"] = 3600 * batch / sum(part["seconds"] for part in parts.values())
         if plain is not None:
             result["baseline_ratio"] = plain * batch / composed["seconds"]
         results.append(result)
