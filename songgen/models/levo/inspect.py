@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -69,16 +70,25 @@ def needs_of_sizes(
     Args:
         sizes: of the language model, as in the catalogue.
     """
-    lelm = empty_lelm(sizes, max_seconds)
+    config, shapes = _published_shapes(tuple(sizes.items()), max_seconds)
     return needs_of(
-        lelm.config,
-        {name: tuple(tensor.shape) for name, tensor in lelm.state_dict().items()},
-        codec_numel=codec_numel(lelm.config.num_codebooks),
-        max_frames=lelm.config.max_frames,
+        config,
+        shapes,
+        codec_numel=codec_numel(config.num_codebooks),
+        max_frames=config.max_frames,
         item=dtype.itemsize,
-        position_bytes=bytes_per_position(lelm.config.num_heads, lelm.config.llama().head_dim, dtype),
+        position_bytes=bytes_per_position(config.num_heads, config.llama().head_dim, dtype),
         device=device,
     )
+
+
+@cache
+def _published_shapes(
+    sizes: tuple[tuple[str, float], ...], max_seconds: float
+) -> tuple[LevoConfig, dict[str, tuple[int, ...]]]:
+    """Configuration and tensor shapes of a published language model, built once without memory."""
+    lelm = empty_lelm(dict(sizes), max_seconds)
+    return lelm.config, {name: tuple(tensor.shape) for name, tensor in lelm.state_dict().items()}
 
 
 def _shared(names: FileNames, files: LevoFiles, num_codebooks: int) -> list[FoundFile]:

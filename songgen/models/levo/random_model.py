@@ -6,6 +6,7 @@ They are made where they run. EOS has a logit of 0 among many, so that songs run
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import nn
@@ -86,6 +87,7 @@ def empty_codec(num_codebooks: int) -> tuple[LevoCodec, OobleckVAE]:
     return codec, build(lambda: OobleckVAE(OobleckConfig(), has_encoder=False))
 
 
+@cache
 def codec_numel(num_codebooks: int) -> int:
     """Numbers in the weights of codec and VAE of published size, the VAE's encoder among them."""
     parts = empty_codec(num_codebooks)[0], build(lambda: OobleckVAE(OobleckConfig()))
