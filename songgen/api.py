@@ -196,11 +196,9 @@ class Model:
         from songgen.engine.plan import seconds_limit
         from songgen.engine.run import Run
         from songgen.models.base import ignore_progress
-        from songgen.runtime.sampling import changed_sampling
 
-        changes = named_sampling(sampling) if isinstance(sampling, str) else sampling
         settings = Settings(
-            sampling=changed_sampling(self.model.sampling, changes),
+            sampling=self._sampling(sampling),
             seed=read_value("seed", draw_seed() if seed is None else seed),
             generate_type=read_value("generate_type", generate_type, may_be_null=False),
             stems=read_value("stems", stems),
@@ -212,13 +210,18 @@ class Model:
         )
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error}: must be one of raise, yield")
-        defaults = {
-            "default_generate_type": generate_type,
-            "default_num_samples": read_value("num_samples", num_samples),
-        }
+        samples = read_value("num_samples", num_samples)
+        defaults = {"default_generate_type": generate_type, "default_num_samples": samples}
         good, bad = _read(requests, defaults, on_error)
         run = Run(self.model, settings, report=report or ignore_progress)
         return self._songs(run.songs(good), bad, on_error)
+
+    def _sampling(self, wanted: str | Mapping[str, Any] | Sampling) -> Sampling:
+        """The model's own sampling with the wanted changes."""
+        from songgen.runtime.sampling import changed_sampling
+
+        changes = named_sampling(wanted) if isinstance(wanted, str) else wanted
+        return changed_sampling(self.model.sampling, changes)
 
     def _songs(
         self, outcomes: Iterator[Outcome], bad: list[FailedSong], on_error: OnError
