@@ -7,22 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_sizes import SIZES
 
 from songgen.cli import main
-
-SIZES = {
-    "dim": 64,
-    "intermediate_size": 96,
-    "num_heads": 4,
-    "num_layers": 2,
-    "num_layers_sub": 1,
-    "rope_theta": 1e5,
-    "rope_theta_sub": 1e5,
-    "lyric_max_len": 20,
-    "description_max_len": 8,
-    "lyric_rows": 50,
-    "description_rows": 50,
-}
 
 
 def bench(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict[str, Any], str]:

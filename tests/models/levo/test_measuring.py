@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_sizes import SIZES
 
 from songgen.models.base import Job
 from songgen.models.levo.baseline import compose_plainly
@@ -23,19 +24,6 @@ from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
 CPU = torch.device("cpu")
-SIZES = {
-    "dim": 64,
-    "intermediate_size": 96,
-    "num_heads": 4,
-    "num_layers": 2,
-    "num_layers_sub": 1,
-    "rope_theta": 1e5,
-    "rope_theta_sub": 1e5,
-    "lyric_max_len": 20,
-    "description_max_len": 8,
-    "lyric_rows": 50,
-    "description_rows": 50,
-}
 
 
 @pytest.fixture(scope="module")
