@@ -34,7 +34,8 @@ _NAME_DOT = re.compile("[\u00b7\u30fb\uff65]")
 _ENDS = re.compile("[ ]*(?:[!?\u2026~\uff01\uff1f\uff5e\u3002\uff61\uff0e]|\\.(?=\\.))+\\.*")
 _LONG_DASH = re.compile("[\u2013\u2015\u2212]")
 _DOLLAR = re.compile(r"\$")
-_PERIODS = re.compile(r"\.(?:\s*\.)+|[ ]+\.")
+# A blank before a period is wrong, but not behind a phoneme that is given directly, such as OW1 or D.
+_PERIODS = re.compile(r"\.(?:\s*\.)+|(?<![A-Z0-9 ])[ ]+\.")
 _APOSTROPHE = re.compile(f"[{APOSTROPHES}]")
 _QUOTE = re.compile(f'["(){{}}{QUOTES}{WIDE_OPENERS}{re.escape(CLOSERS[3:])}]')
 _LEFT_TO_OTHERS = re.compile(

@@ -233,3 +233,10 @@ def test_mending_ends_keeps_words_and_leaves_nothing_safe(text: str) -> None:
 def test_music_without_words_is_not_sent_to_bgm() -> None:
     (finding,) = lint_lyrics("[inst] [inst]", RULES)
     assert (finding.severity, finding.message) == ("hint", "there is nothing to sing")
+
+
+def test_a_period_behind_a_phoneme_that_is_given_directly_stays_apart() -> None:
+    """It was glued to the phoneme, which then was read as a word."""
+    text = "[verse] HH AH0 L OW1 . W ER1 L D . n i3 h ao3 . go , [outro]"
+    assert not [item for item in lint_lyrics(text, RULES) if item.rule == "sentence-marks"]
+    assert mend_lyrics(text, RULES) == text
