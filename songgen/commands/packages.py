@@ -24,6 +24,15 @@ OPTIONAL = {
     "demucs": ("prompt", "style prompts from clips (v1, v2), stems=separator"),
     "flash-attn": ("gpu", "attention=flash"),
     "matplotlib": ("plot", "songgen plot, output.plot=true"),
+    "gradio": ("ui", "songgen ui"),
+    "jieba": ("songbloom", "Chinese lyrics of SongBloom"),
+    "g2p-en": ("songbloom", "English lyrics of SongBloom"),
+    "pyopenjtalk": ("songbloom-ja", "Japanese lyrics of SongBloom"),
+    "ray": ("ray", "engine=ray"),
+    "hydra-submitit-launcher": ("slurm", "sweeps on Slurm"),
+    "pyloudnorm": ("evaluate", "loudness in songgen evaluate"),
+    "rapidfuzz": ("evaluate", "phoneme error rates in songgen evaluate"),
+    "faster-whisper": ("asr", "transcripts of songgen's own in songgen evaluate"),
 }
 """Package to the extra of songgen that brings it, and what cannot be done without it."""
 
