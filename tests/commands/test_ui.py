@@ -16,7 +16,9 @@ from fake_model import FakeModel
 from songgen.cli import main
 
 CODE = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 sys.path.insert(0, {tests!r})
 from fake_model import FakeModel
 import songgen.models.catalog
