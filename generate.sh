@@ -6,8 +6,9 @@ usage() {
     cat <<'USAGE'
 usage: sh generate.sh CKPT LYRICS OUT [flags] [key=value ...]
 
-  CKPT    tiny or tiny-fast (built in: they prove the road and make noise, not music), a checkpoint's folder, or the
-          name of a published model: base, base-new, base-full, large, v2-medium, v2-large, v2-fast
+  CKPT    tiny, tiny-fast or tiny-songbloom (built in: they prove the road and make noise, not music), a checkpoint's
+          folder, or the name of a published model: base, base-new, base-full, large, v2-medium, v2-large, v2-fast,
+          songbloom_full_150s, songbloom_full_150s_dpo, songbloom_full_240s
   LYRICS  a JSON Lines file, one song a line, such as sample/lyrics.jsonl
   OUT     the folder to write to: OUT/audio, OUT/jsonl
 
@@ -87,11 +88,4 @@ songgen_root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 . "$songgen_root/tools/setup_env.sh"
 songgen_setup run
 
-# The working folder is taken off the module path: a file there must not hide a module.
-exec "$songgen_python" -c '
-import sys
-sys.path[:] = [place for place in sys.path if place]
-sys.argv[0] = "songgen"
-from songgen.cli import main
-sys.exit(main())
-' generate "model=$ckpt" "input=$lyrics" "output.dir=$out" "$@"
+songgen_exec generate "model=$ckpt" "input=$lyrics" "output.dir=$out" "$@"

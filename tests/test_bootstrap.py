@@ -465,3 +465,17 @@ def test_the_browser_is_debians_or_its_tests_are_skipped(
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
     assert message in done.stderr
     assert (tmp_path / "chromium").exists() == (apt == "install" and uid == "0")
+
+
+@pytest.mark.parametrize("script", ["generate.sh", "tools/gradio/run.sh"])
+def test_the_help_of_a_script_names_every_model(repository: Path, script: str) -> None:
+    """SongBloom's models could be run for a while before the help said so."""
+    from songgen.models import catalog
+
+    shown = subprocess.run(
+        ["sh", script, "--help"], cwd=repository, capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    words = {word.strip(".,()") for word in shown.split()}
+    assert words >= set(catalog.BUILT_IN)
+    for entry in catalog.entries():
+        assert words & {entry.name, *entry.aliases}, entry.name

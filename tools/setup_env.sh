@@ -256,3 +256,15 @@ songgen_setup() {
     songgen_unlock
     trap - INT TERM HUP EXIT
 }
+
+# Becomes the songgen command with these arguments. The working folder is taken off the module path: a file there must
+# not hide a module.
+songgen_exec() {
+    exec "$songgen_python" -c '
+import sys
+sys.path[:] = [place for place in sys.path if place]
+sys.argv[0] = "songgen"
+from songgen.cli import main
+sys.exit(main())
+' "$@"
+}
