@@ -23,7 +23,7 @@ ONLY_THERE = {
     "gradio": ("ui/",),
     "transformers": ("models/levo/text.py", "nn/musicfm.py", "models/levo/tiny.py", "evaluate/", "train/"),
     "soundfile": ("audio.py",),
-    "matplotlib": ("engine/picture.py",),
+    "matplotlib": ("engine/picture.py", "train/"),
     "tqdm": ("cli.py", "commands/", "train/"),
     "argparse": ("cli.py", "commands/", "ui/", "evaluate/", "train/"),
     "huggingface_hub": ("commands/hub.py",),
