@@ -122,13 +122,21 @@ class LlamaAttention(nn.Module):
         return joined.unflatten(-1, (3, self.num_heads, -1))
 
     def prompt(
-        self, x_BSD: Tensor, rope: tuple[Tensor, Tensor], cache: LayerCache, *, first_row: int, start: int
+        self,
+        x_BSD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        cache: LayerCache | None,
+        *,
+        first_row: int,
+        start: int,
     ) -> Tensor:
-        """Positions from `start` on of some rows, which are written to the cache."""
+        """Positions from `start` on of some rows, which are written to the cache, if there is one."""
         q, k, v = rearrange(self.qkv(x_BSD), "b s three h e -> three b h s e")
         q, k = rotate(q, *rope), rotate(k, *rope)
-        cache.write_(first_row, start, k, v)
+        if cache is not None:
+            cache.write_(first_row, start, k, v)
         if start:
+            assert cache is not None, "what is before `start` is in the cache"
             rows = slice(first_row, first_row + x_BSD.shape[0])
             before_k, before_v = cache.read(rows, start, x_BSD.dtype)
             k, v = torch.cat([before_k, k], dim=2), torch.cat([before_v, v], dim=2)
@@ -218,11 +226,12 @@ class Llama(nn.Module):
         return RotaryTable.build(self.config, self.norm.weight.dtype, self.norm.weight.device)
 
     def prompt(
-        self, x_BSD: Tensor, rope: RotaryTable, cache: KVCache, first_row: int = 0, *, start: int = 0
+        self, x_BSD: Tensor, rope: RotaryTable, cache: KVCache | None, first_row: int = 0, *, start: int = 0
     ) -> Tensor:
         """Run positions `start` ... `start` + S - 1 of B rows, the cache rows from `first_row` on.
 
-        They see what the cache holds of these rows before `start`.
+        They see what the cache holds of these rows before `start`. Training keeps nothing: no cache, `start`
+        0.
 
         Returns:
             `[B, S, D]`, after the final norm.
@@ -231,8 +240,9 @@ class Llama(nn.Module):
         x = x_BSD
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, LlamaLayer)
+            own = None if cache is None else cache.layers[index]
             x = x + layer.self_attn.prompt(
-                layer.input_layernorm(x), angles, cache.layers[index], first_row=first_row, start=start
+                layer.input_layernorm(x), angles, own, first_row=first_row, start=start
             )
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         return self.norm(x)

@@ -1,0 +1,281 @@
+"""The stages `tokens-mixed` and `tokens-dual`: audio tokenizers that learn what a song's truth tells.
+
+Trained is LeVo's own `AudioTokenizer`, with heads that exist in training only (`token_heads.py`). A run has
+three parts: the encoder alone, its latents on the unit sphere; with the codebook, started from the latents
+(`token_codebook.py`); and, at last, with the batch norms as inference uses them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, AudioTokenizerConfig, Track
+from songgen.nn.musicfm import MusicFm, MusicFmConfig
+from songgen.train.dataset import SongStore
+from songgen.train.loop import LoopSettings, load_trained
+from songgen.train.token_audio import CropSource, MelMaker, TokenBatch, TrackTargets
+from songgen.train.token_codebook import CodebookTrainer, finish_codebook_, usage
+from songgen.train.token_codes import write_codes
+from songgen.train.token_heads import HeadWeights, TrackHeads, head_losses, head_scores
+
+__all__ = ["TokensSettings", "TokensStage", "load_tokenizer", "make_stage", "write_codes"]
+
+TRACKS = {"mixed": MIXED_TRACKS, "dual": DUAL_TRACKS}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TokensSettings:
+    """Sizes and weights of an audio tokenizer.
+
+    Args:
+        tracks: mixed for the single-track codec, dual for vocal and bgm.
+        conv_dim, dim, ffn_dim, num_heads: of the encoder.
+        num_codes: codes that are searched.
+        codebook_size, codebook_dim: rows and width of each codebook.
+        head_width: of the nets that read the features in training.
+        batch_seconds: audio of a track a step.
+        crop_seconds: lengths that a step's crops may have, drawn with equal odds.
+        gain_db: how much the level of each stem is varied.
+        commitment: weight of the distance of latents and codes.
+        free_share: share of the steps before the codebook is used.
+        still_share: share of the steps, the last ones, with the batch norms as in inference.
+        revive_every: steps between revivals of dead codes, which end when the still steps begin.
+        held_out: songs that are measured.
+        mixed, vocal, bgm: weights of the losses of each track.
+    """
+
+    tracks: Literal["mixed", "dual"] = "mixed"
+    conv_dim: int = 24
+    dim: int = 96
+    ffn_dim: int = 384
+    num_heads: int = 4
+    num_codes: int = 2048
+    codebook_size: int = 9728
+    codebook_dim: int = 16
+    head_width: int = 128
+    batch_seconds: float = 48.0
+    crop_seconds: tuple[float, ...] = (4.0, 8.0, 8.0, 16.0)
+    gain_db: float = 3.0
+    commitment: float = 0.25
+    free_share: float = 0.2
+    still_share: float = 0.25
+    revive_every: int = 25
+    held_out: int = 12
+    mixed: HeadWeights = field(default=HeadWeights(0.5, 1.0, 0.5, 0.2, 0.2))
+    vocal: HeadWeights = field(default=HeadWeights(1.0, 1.0, 0.5))
+    bgm: HeadWeights = field(default=HeadWeights(1.0, 0.0, 0.0, 0.5, 0.5))
+
+    def config(self) -> AudioTokenizerConfig:
+        """The sizes of the tokenizer."""
+        tracks = TRACKS[self.tracks]
+        layers = max(track.layer for track in tracks)
+        musicfm = MusicFmConfig(self.conv_dim, self.dim, self.ffn_dim, self.num_heads, layers)
+        return AudioTokenizerConfig(tracks, musicfm, self.codebook_size, self.codebook_dim)
+
+
+class TokensModule(nn.Module):
+    """A tokenizer, its codebooks' averages and its heads."""
+
+    def __init__(self, settings: TokensSettings) -> None:
+        super().__init__()
+        self.tokenizer = AudioTokenizer(settings.config())
+        self.tracks = self.tokenizer.config.tracks
+        stems = [track.stem for track in self.tracks]
+        self.codebooks = nn.ModuleDict(
+            {stem: CodebookTrainer(settings.num_codes, settings.codebook_dim) for stem in stems}
+        )
+        self.heads = nn.ModuleDict(
+            {stem: TrackHeads(settings.dim, settings.head_width, getattr(settings, stem)) for stem in stems}
+        )
+        for track in self.tracks:
+            self.tokenizer.quantizer(track).quantizer.codebook.requires_grad_(False)
+        prepare_encoder_(self.tokenizer.bestrq)
+
+    def codebook(self, track: Track) -> CodebookTrainer:
+        """The averages of a track's codebook."""
+        module = self.codebooks[track.stem]
+        assert isinstance(module, CodebookTrainer)
+        return module
+
+    def features(self, mels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Features before the quantiser by stem, `[B, D, T]`, of mels `[B, 128, 4 T]`."""
+        musicfm = self.tokenizer.bestrq
+        stacked = torch.cat([mels[track.stem] for track in self.tracks])
+        frames = musicfm.embed(stacked)
+        return layer_outputs(musicfm, frames, self.tracks)
+
+
+def prepare_encoder_(musicfm: MusicFm) -> None:
+    """No dropout, fused attention, and images in the memory order that convolves fastest."""
+    for module in musicfm.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for layer in musicfm.model.conformer.layers:
+        attention: Any = layer.self_attn
+        attention.config._attn_implementation = "sdpa"
+    musicfm.model.conv.to(memory_format=torch.channels_last)
+
+
+def layer_outputs(musicfm: MusicFm, frames_BTD: Tensor, tracks: Sequence[Track]) -> dict[str, Tensor]:
+    """Conformer outputs `[b, D, T]` of stacked tracks, each after its own number of layers.
+
+    All tracks pass a layer together, so that batch norms see in training what their averages are of.
+    """
+    conformer = musicfm.model.conformer
+    left = list(zip(tracks, frames_BTD.chunk(len(tracks)), strict=True))
+    angles = conformer.embed_positions(frames_BTD.shape[1]).to(frames_BTD.dtype)
+    outputs: dict[str, Tensor] = {}
+    for depth, layer in enumerate(conformer.layers, start=1):
+        output = layer(torch.cat([rows for _, rows in left]), relative_position_embeddings=angles)
+        stacked = output[0] if isinstance(output, tuple) else output
+        left = [(track, rows) for (track, _), rows in zip(left, stacked.chunk(len(left)), strict=True)]
+        outputs |= {track.stem: rows.transpose(1, 2) for track, rows in left if track.layer == depth}
+        left = [(track, rows) for track, rows in left if track.layer > depth]
+    return outputs
+
+
+class TokensStage:
+    """Training of one tokenizer; a `Stage` of the loop."""
+
+    def __init__(self, store: SongStore, settings: TokensSettings, num_steps: int) -> None:
+        self.name = f"tokens-{settings.tracks}"
+        self.module = TokensModule(settings)
+        self.store, self.settings = store, settings
+        stems = [track.stem for track in self.module.tracks]
+        self.crops = CropSource(store, MelMaker(self.module.tokenizer), stems, gain_db=settings.gain_db)
+        self._still = CropSource(store, MelMaker(self.module.tokenizer), stems)
+        self._first_coded = int(settings.free_share * num_steps)
+        self._first_still = num_steps - int(settings.still_share * num_steps)
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        """Move what is trained."""
+        self.module.to(device)
+        self._device = device
+
+    def batch(self, rng: np.random.Generator) -> TokenBatch:
+        """Crops of one length."""
+        seconds = float(rng.choice(self.settings.crop_seconds))
+        count = max(1, round(self.settings.batch_seconds / seconds))
+        with torch.no_grad():
+            return self.crops.draw(self.store.train_indices, rng, crop_seconds=seconds, count=count)
+
+    def loss(self, batch: TokenBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """The weighted losses of all heads of all tracks."""
+        batch = self._moved(batch)
+        is_still = step >= self._first_still
+        if is_still:
+            _freeze_norms(self.module.tokenizer)
+        features = self.module.features(batch.mels)
+        total = torch.zeros((), device=self._device)
+        facts: dict[str, Tensor | float] = {}
+        for track in self.module.tracks:
+            self._advance_codebook(track, features[track.stem].detach(), step)
+            own, losses = self._track_loss(track, features[track.stem], batch)
+            total = total + own
+            facts |= {f"{track.stem}/{name}": value.detach() for name, value in losses.items()}
+        return total, facts
+
+    def _track_loss(
+        self, track: Track, features_BDT: Tensor, batch: TokenBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        module = self.module
+        quantizer = module.tokenizer.quantizer(track).quantizer
+        quantised, commitment, _ = module.codebook(track)(quantizer, features_BDT)
+        heads = module.heads[track.stem]
+        assert isinstance(heads, TrackHeads)
+        losses = head_losses(heads(quantised), batch.mels[track.stem], batch.targets)
+        weighted = [getattr(heads.weights, name) * value for name, value in losses.items()]
+        total = torch.stack(weighted).sum() + self.settings.commitment * commitment
+        return total, losses | {"commitment": commitment}
+
+    @torch.no_grad()
+    def _advance_codebook(self, track: Track, features_BDT: Tensor, step: int) -> None:
+        """Collect latents; start, move and revive the codes."""
+        codebook = self.module.codebook(track)
+        quantizer = self.module.tokenizer.quantizer(track).quantizer
+        with torch.autocast(features_BDT.device.type, enabled=False):
+            latents_BET = nn.functional.normalize(quantizer.in_proj(features_BDT.float()), dim=1)
+        latents_NE = latents_BET.transpose(1, 2).flatten(0, 1)
+        codebook.remember_(latents_NE)
+        if step < self._first_coded:
+            return
+        if not codebook.is_started:
+            codebook.start_(quantizer)
+        codes_N = codebook.search(quantizer, latents_BET).flatten()
+        codebook.update_(quantizer, latents_NE, codes_N)
+        is_due = (step + 1) % self.settings.revive_every == 0
+        if is_due and step < self._first_still:
+            codebook.revive_(quantizer)
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracies, mel error and use of the codes on held-out songs."""
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        codes: dict[str, list[Tensor]] = defaultdict(list)
+        songs = self.store.held_out_indices[: self.settings.held_out]
+        for batch in self._still.held_out(songs, crop_seconds=20.0):
+            batch = self._moved(batch)
+            features = self.module.features(batch.mels)
+            for track in self.module.tracks:
+                quantizer = self.module.tokenizer.quantizer(track).quantizer
+                quantised, _, codes_BT = self.module.codebook(track)(quantizer, features[track.stem])
+                predicted = self.module.heads[track.stem](quantised)
+                for name, (right, count) in head_scores(
+                    predicted, batch.mels[track.stem], batch.targets
+                ).items():
+                    sums[f"{track.stem}/{name}"][0] += right
+                    sums[f"{track.stem}/{name}"][1] += count
+                if codes_BT is not None:
+                    codes[track.stem].append(codes_BT.flatten())
+        values = {name: right / max(1, count) for name, (right, count) in sums.items()}
+        for stem, parts in codes.items():
+            share, perplexity = usage(torch.cat(parts), self.settings.num_codes)
+            values |= {f"{stem}/used": share, f"{stem}/perplexity": perplexity}
+        return values
+
+    def _moved(self, batch: TokenBatch) -> TokenBatch:
+        """The batch on the device."""
+        if self._device.type == "cpu":
+            return batch
+        truth = batch.targets
+        parts = (truth.phoneme_BT, truth.pitch_BT, truth.chord_BT, truth.drums_BTC)
+        mels = {stem: mel.to(self._device) for stem, mel in batch.mels.items()}
+        return TokenBatch(mels, TrackTargets(*(part.to(self._device) for part in parts)))
+
+
+def _freeze_norms(module: nn.Module) -> None:
+    """Batch norms use their averages, and keep them."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.eval()
+
+
+def make_stage(data: Path, work: Path, settings: TokensSettings, loop: LoopSettings) -> TokensStage:
+    """The stage for a folder of songs; weights are drawn from the loop's seed."""
+    torch.manual_seed(loop.seed)
+    return TokensStage(SongStore(data), settings, loop.steps)
+
+
+def load_tokenizer(work: Path, settings: TokensSettings) -> AudioTokenizer:
+    """The trained tokenizer in evaluation mode, its codebooks finished (`finish_codebook_`).
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_trained`.
+    """
+    module = TokensModule(settings)
+    load_trained(module, work / f"tokens-{settings.tracks}")
+    for track in module.tracks:
+        codebook = module.tokenizer.quantizer(track).quantizer.codebook
+        finish_codebook_(codebook.weight.data, settings.num_codes)
+    return module.tokenizer.requires_grad_(False).eval()
