@@ -21,6 +21,7 @@ from songgen.lint_characters import (
     typographic_quotes,
 )
 from songgen.lint_descriptions import DESCRIPTION_RULES
+from songgen.lint_language import language_findings, refuse_languages
 from songgen.lint_sections import (
     Document,
     has_words,
@@ -116,6 +117,7 @@ def lint_lyrics(
         why = f"there is nothing to sing{advice}"
         findings.append(Finding("nothing-to-sing", "hint", "lyrics", None, None, 1, why))
     findings += _token_count(document) + _duration(document, max_seconds)
+    findings += language_findings(text, "lyrics", rules)
     return sorted(findings, key=lambda finding: finding.column)
 
 
@@ -138,6 +140,7 @@ def lint_descriptions(text: str | None, rules: TextRules) -> list[Finding]:
         about = "" if count else "about "
         why = f"{about}{tokens} tokens, the model reads {rules.max_description_tokens}: the rest is cut"
         findings.append(Finding("too-many-tokens", "error", "descriptions", None, None, 1, why))
+    findings += language_findings(text, "descriptions", rules)
     return sorted(findings, key=lambda finding: finding.column)
 
 
@@ -200,9 +203,11 @@ def apply_policy(
         The request to run (its `source` as given) and the findings in the text as given.
 
     Raises:
-        ValueError: `strict` and there are findings other than hints; the message lists them.
+        ValueError: `strict` and there are findings other than hints, or a text in a language that the model
+            does not know; the message lists them.
     """
     findings = lint_request(request, rules, default_generate_type=default_generate_type)
+    refuse_languages(findings)
     if policy == "fix":
         return mend_request(request, rules, default_generate_type=default_generate_type), findings
     faults = [finding for finding in findings if finding.severity != "hint"]

@@ -54,6 +54,8 @@ class TextRules:
         uncovered: what of the lyrics has no phoneme; None where words are not turned into phonemes.
         needs_prompt: whether songs suffer without a style prompt.
         reads_descriptions: whether the model knows descriptions at all.
+        languages: ISO 639-1 codes of the only languages it knows; none for any text.
+        model: its name, for sentences.
     """
 
     family: Family = "levo"
@@ -67,6 +69,8 @@ class TextRules:
     uncovered: Callable[[str], Sequence[Uncovered]] | None = None
     needs_prompt: bool = False
     reads_descriptions: bool = True
+    languages: tuple[str, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ import torch
 
 from songgen.models.levo.conditions import NO_PROMPT, LevoConditions, StylePrompt, fit_prompt, prompt_rows
 from songgen.models.levo.config import LevoConfig
+from songgen.models.levo.phoneme_text import PhonemeTokenizer
 from songgen.models.levo.text import (
+    LyricTokenizer,
     TextTokenizer,
     TextVersion,
     base_rows,
@@ -30,17 +32,26 @@ class TextConditioner:
 
     config: LevoConfig
     version: TextVersion
-    lyrics: TextTokenizer
+    lyrics: LyricTokenizer
     descriptions: TextTokenizer
 
     @classmethod
     def load(cls, config: LevoConfig, folder: Path, description_rows: int) -> TextConditioner:
-        """Read the tokenizer; the rows of the `type_info` table decide between v1 and v2 text."""
+        """Read the tokenizer; the rows of the `type_info` table decide between v1 and v2 text.
+
+        Raises:
+            FileNotFoundError, ValueError: the tokenizer's files, or the dictionary of a model of phonemes.
+        """
         version = version_of(description_rows, base_rows(folder))
+        lyrics: LyricTokenizer
+        if config.own.lyric_text == "phonemes":
+            lyrics = PhonemeTokenizer(config.structure_tags)
+        else:
+            lyrics = lyric_tokenizer(folder, config.structure_tags, version)
         return cls(
             config=config,
             version=version,
-            lyrics=lyric_tokenizer(folder, config.structure_tags, version),
+            lyrics=lyrics,
             descriptions=description_tokenizer(folder, version),
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from songgen.models.levo.own_keys import OwnKeys, own_keys
 from songgen.models.published_yaml import read_published_yaml
 from songgen.nn.llama import RMS_NORM_EPS, LlamaConfig
 from songgen.runtime.sampling import Sampling
@@ -45,8 +46,7 @@ class LevoConfig:
         sampling: as published for the model.
         files: values of config.yaml that name files: tokenizer, VAE, codecs.
         max_positions: positions that the published engine gives a model of one codebook.
-        estimator_heads: attention heads of the codec's flow network, which no tensor shape tells; None for
-            the published one. Our own key `songgen.estimator_heads`, for checkpoints of other sizes.
+        own: what no published file says, see `own_keys.py`.
     """
 
     width: int
@@ -70,7 +70,7 @@ class LevoConfig:
     sampling: Sampling
     files: FileNames
     max_positions: int = 2**31
-    estimator_heads: int | None = None
+    own: OwnKeys = field(default_factory=OwnKeys)
 
     @property
     def num_codebooks(self) -> int:
@@ -240,6 +240,7 @@ def _from_tree(tree: Mapping[str, Any], sizes: Mapping[str, Any]) -> LevoConfig:
     if lm["dim"] % sizes["num_heads"]:
         raise ValueError(f"lm.dim {lm['dim']} is no multiple of the {sizes['num_heads']} heads")
     frame_rate = int(tree["audio_tokenizer_frame_rate"])
+    own = own_keys(tree)
     return LevoConfig(
         width=int(lm["dim"]),
         ffn_dim=int(sizes["intermediate_size"]),
@@ -259,10 +260,10 @@ def _from_tree(tree: Mapping[str, Any], sizes: Mapping[str, Any]) -> LevoConfig:
         description_positions=int(conditioners["type_info"]["QwTextTokenizer"]["max_len"]),
         prefix_order=order,
         structure_tags=tuple(lyrics["add_token_list"]),
-        sampling=_sampling(tree) if "vllm" in tree else Sampling(),
+        sampling=own.sampling_over(_sampling(tree) if "vllm" in tree else Sampling()),
         files=_file_names(tree, str(lyrics["token_path"])),
         max_positions=int(sizes.get("max_positions", 2**31)),
-        estimator_heads=tree.get("songgen", {}).get("estimator_heads"),
+        own=own,
     )
 
 

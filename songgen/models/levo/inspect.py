@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from songgen.models.inspection import FoundFile, Inspection
-from songgen.models.levo.config import FileNames, LevoConfig, read_config
+from songgen.models.levo.config import LevoConfig, read_config
 from songgen.models.levo.loading import (
     LARGEST_BATCH,
     PROMPT_LIBRARY,
+    SAFE_PROMPT_LIBRARY,
     SEPARATOR_CONFIG,
     SEPARATOR_WEIGHTS,
     LevoFiles,
@@ -52,7 +53,7 @@ def inspect(
     except (FileNotFoundError, ValueError) as error:
         return Inspection(folder, problems=(str(error),))
     own = [FoundFile(path.name, path, *_state(path)) for path in (files.checkpoint.config, *weights)]
-    found = Inspection(folder, (*own, *_shared(config.files, files, config.num_codebooks)))
+    found = Inspection(folder, (*own, *_shared(config, files)))
     if found.faults:
         return found
     try:
@@ -91,10 +92,14 @@ def _published_shapes(
     return lelm.config, {name: tuple(tensor.shape) for name, tensor in lelm.state_dict().items()}
 
 
-def _shared(names: FileNames, files: LevoFiles, num_codebooks: int) -> list[FoundFile]:
+def _shared(config: LevoConfig, files: LevoFiles) -> list[FoundFile]:
+    names = config.files
     needed = [names.tokenizer, names.codec, names.vae_config, names.vae_model]
-    prompts = [(names.mixed_codec, CLIPS)] if names.mixed_codec and num_codebooks > 1 else []
-    prompts += [(SEPARATOR_WEIGHTS, STEMS), (SEPARATOR_CONFIG, STEMS), (PROMPT_LIBRARY, STYLES)]
+    prompts = [(names.mixed_codec, CLIPS)] if names.mixed_codec and config.num_codebooks > 1 else []
+    if config.own.separator:
+        prompts += [(SEPARATOR_WEIGHTS, STEMS), (SEPARATOR_CONFIG, STEMS)]
+    has_own = (files.checkpoint.folder / SAFE_PROMPT_LIBRARY).is_file()
+    prompts.append((SAFE_PROMPT_LIBRARY if has_own else PROMPT_LIBRARY, STYLES))
     return [_look(files, name) for name in needed] + [_look(files, name, why) for name, why in prompts]
 
 

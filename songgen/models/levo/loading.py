@@ -15,6 +15,7 @@ import torch
 from songgen.models.base import RunSettings
 from songgen.models.levo.checkpoint import (
     DESCRIPTION_TABLE,
+    LYRIC_TABLE,
     CodecParts,
     LanguageModelFiles,
     build_lelm,
@@ -52,6 +53,8 @@ LARGEST_BATCH = {"cpu": 1, "mps": 1, "cuda": 8}
 """Songs at once, at most, where the user leaves it open."""
 
 PROMPT_LIBRARY = "tools/new_auto_prompt.pt"
+SAFE_PROMPT_LIBRARY = "tools/new_auto_prompt.safetensors"
+"""songgen's own form of the same, taken where a checkpoint's folder has it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class LevoFiles:
         if self.checkpoint.weights is None:
             raise FileNotFoundError(f"{self.checkpoint.folder}: no model.pt or model.safetensors in it")
         return LanguageModelFiles(self.checkpoint.weights)
+
+    def prompt_library(self) -> Path:
+        """The file of the library. Raises FileNotFoundError."""
+        own = self.checkpoint.folder / SAFE_PROMPT_LIBRARY
+        return own if own.is_file() else self.find(PROMPT_LIBRARY)
 
     def find(self, relative: str) -> Path:
         """A runtime file. Raises FileNotFoundError that lists the places and the way to get it."""
@@ -111,6 +119,7 @@ def load(
     config = read_config(files.checkpoint.config, search=files.places)
     shapes = _language_model_shapes(files.language_model(config))
     text = TextConditioner.load(config, files.find(config.files.tokenizer), shapes[DESCRIPTION_TABLE][0])
+    _check_phonemes(config, text, shapes)
     torch.set_num_threads(choose_threads(settings.threads, sum(map(math.prod, shapes.values()))))
     needs = needs_of_files(
         config, files, shapes, settings.max_seconds, dtype=precision, device=where, is_int8=is_int8
@@ -157,6 +166,16 @@ def _language_model_shapes(files: LanguageModelFiles) -> Shapes:
     return shapes
 
 
+def _check_phonemes(config: LevoConfig, text: TextConditioner, shapes: Shapes) -> None:
+    """Raise ValueError if a model of phonemes has other rows than songgen has phonemes."""
+    rows = shapes.get(LYRIC_TABLE, (0,))[0]
+    if config.own.lyric_text == "phonemes" and rows != text.lyrics.num_rows:
+        raise ValueError(
+            f"{LYRIC_TABLE} has {rows} rows; lyric_text: phonemes needs {text.lyrics.num_rows}, the special "
+            f"tokens, {len(config.structure_tags)} structure tags, the phonemes and the line end"
+        )
+
+
 def _announce(model: LevoModel, announce: Callable[[str], None]) -> None:
     announce(model.summary)
     plan = model.plan
@@ -188,7 +207,7 @@ def _parts(
         raise ValueError(f"{vae_json}: {error}") from None
 
     def make_codec() -> CodecParts:
-        heads = config.estimator_heads
+        heads = config.own.estimator_heads
         return load_codec(codec_file, vae_file, vae_config, num_heads=heads, dtype=codec_dtype, device=device)
 
     def mixed_name() -> str:
@@ -200,16 +219,16 @@ def _parts(
         return load_separator(files.find(SEPARATOR_WEIGHTS), files.find(SEPARATOR_CONFIG), device=device)
 
     separator = Loaded(make_separator)
-    has_tracks = config.num_codebooks > 1
+    is_split = config.num_codebooks > 1 and config.own.separator
 
     def make_prompt_networks() -> PromptNetworks:
         mixed = load_audio_tokenizer(files.find(mixed_name()), MIXED_TRACKS, device)
-        if not has_tracks:
+        if not is_split:
             return PromptNetworks(None, mixed, None)
         return PromptNetworks(separator.get(), mixed, load_audio_tokenizer(codec_file, DUAL_TRACKS, device))
 
     def prompt_files() -> list[Path]:
-        return [files.find(name) for name in ([SEPARATOR_WEIGHTS] if has_tracks else []) + [mixed_name()]]
+        return [files.find(name) for name in ([SEPARATOR_WEIGHTS] if is_split else []) + [mixed_name()]]
 
     return Parts(
         lelm=Loaded(
@@ -225,9 +244,9 @@ def _parts(
         codec=Loaded(make_codec),
         separator=separator,
         prompt_networks=Loaded(make_prompt_networks),
-        prompt_library=Loaded(lambda: load_library(files.find(PROMPT_LIBRARY))),
+        prompt_library=Loaded(lambda: load_library(files.prompt_library())),
         encoder_identity=Loaded(lambda: digest_of(prompt_files())),
-        library_identity=Loaded(lambda: digest_of([files.find(PROMPT_LIBRARY)])),
+        library_identity=Loaded(lambda: digest_of([files.prompt_library()])),
     )
 
 
@@ -246,7 +265,7 @@ def needs_of_files(
     return needs_of(
         config,
         language_model,
-        codec_numel=codec_numel(codec_file, vae_file, config.estimator_heads),
+        codec_numel=codec_numel(codec_file, vae_file, config.own.estimator_heads),
         max_frames=config.num_frames(max_seconds),
         item=dtype.itemsize,
         position_bytes=bytes_per_position(config.num_heads, config.llama().head_dim, dtype, is_int8=is_int8),

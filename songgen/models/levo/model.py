@@ -119,6 +119,8 @@ class LevoModel:
             count_lyric_tokens=self.text.count_lyrics,
             count_description_tokens=self.text.count_description,
             max_seconds=self.config.max_seconds,
+            languages=self.config.own.languages,
+            model=self.name,
         )
 
     @property
@@ -185,6 +187,8 @@ class LevoModel:
             )
         if request.stems != "separator":
             check_generate_type(request.generate_type, self.config.num_codebooks)
+        elif not self.config.own.separator and request.generate_type not in (None, "mixed"):
+            raise ValueError(f"stems=separator: {self.name} has no separator; stems=model writes them itself")
         return self.text.of_request(
             request.lyrics,
             request.descriptions,
@@ -195,20 +199,29 @@ class LevoModel:
     def _prompt(self, request: SongRequest) -> StylePrompt:
         """The style that a request asks for: a clip's, or one drawn from the library by the song's seed."""
         if request.prompt_audio_path is not None:
-            alone = decoded_stems(request) != ("mixed",)
-            prompt = self._prompts.of_file(request.prompt_audio_path, with_silence=alone)
-            name = request.prompt_audio_path
-            warnings = [f"{name} {warning}" for warning in prompt.warnings]
-            if request.descriptions:
-                warnings.append(f"{name} and the descriptions both set the style, and may pull apart")
-            notes = {"prompt_seconds": prompt.seconds, "warnings": warnings}
-            return StylePrompt(prompt.codes_KT, prompt, notes)
+            return self._clip_prompt(request, request.prompt_audio_path)
         if request.auto_prompt_audio_type is not None:
             library = self.parts.prompt_library.get()
             drawn = library.draw(request.auto_prompt_audio_type, request.lyrics, request.seed or 0)
             codes_KT = drawn.codes_KT[: self.config.num_codebooks]
             return StylePrompt(codes_KT, notes={"auto_prompt": drawn.place})
         return NO_PROMPT
+
+    def _clip_prompt(self, request: SongRequest, name: str) -> StylePrompt:
+        """The style of a clip; where nothing separates it, its mixed codes alone."""
+        is_split = self.config.own.separator
+        alone = is_split and decoded_stems(request) != ("mixed",)
+        prompt = self._prompts.of_file(name, with_silence=alone)
+        warnings = [f"{name} {warning}" for warning in prompt.warnings]
+        if request.descriptions:
+            warnings.append(f"{name} and the descriptions both set the style, and may pull apart")
+        notes = {"prompt_seconds": prompt.seconds, "warnings": warnings}
+        if is_split or self.config.num_codebooks == 1:
+            return StylePrompt(prompt.codes_KT, prompt, notes)
+        notes["prompt_codes"] = f"mixed alone: {self.name} has no separator"
+        codes_KT = torch.full((self.config.num_codebooks, prompt.codes_KT.shape[1]), self.config.special)
+        codes_KT[0] = prompt.codes_KT[0]
+        return StylePrompt(codes_KT, notes=notes)
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens for the jobs, several at once; drafts come in the order they end."""

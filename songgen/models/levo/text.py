@@ -11,7 +11,7 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -85,6 +85,29 @@ def null_description(description: str | None, version: TextVersion) -> str | Non
     return None
 
 
+class LyricTokenizer(Protocol):
+    """What conditioning asks of the lyrics' tokenizer; `TextTokenizer` is one, and the phonemes'."""
+
+    pad_id: int
+    end_id: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the embedding table that fits."""
+
+    def id_of(self, token: str) -> int:
+        """The id of a token. Raises ValueError if there is none."""
+
+    def encode(self, text: str | None) -> list[int]:
+        """Ids of the start token and the text."""
+
+    def token_spans(self, text: str) -> tuple[str, list[tuple[int, int]]]:
+        """The text as it is read, and where in it each token lies."""
+
+    def structure_rows(self, ids: Sequence[int], num_tags: int) -> list[int]:
+        """For each token the row of the structure tag whose section it stands in."""
+
+
 class TextTokenizer:
     """Qwen2 BPE with the added tokens of one conditioner.
 
@@ -130,14 +153,19 @@ class TextTokenizer:
         A section reaches from its tag to the next tag, the last one to the number of tokens that are not
         padding.
         """
-        tag_ids = range(self.end_id + 1, self.end_id + 1 + num_tags)
-        starts = [place for place, token in enumerate(ids) if token in tag_ids]
-        stops = [*starts[1:], sum(token != self.pad_id for token in ids)]
-        rows = [0] * len(ids)
-        for start, stop in zip(starts, stops, strict=False):
-            for place in range(start, stop):
-                rows[place] = ids[start] - self.end_id
-        return rows
+        return structure_rows_of(ids, num_tags, end_id=self.end_id, pad_id=self.pad_id)
+
+
+def structure_rows_of(ids: Sequence[int], num_tags: int, *, end_id: int, pad_id: int) -> list[int]:
+    """The rows of `TextTokenizer.structure_rows`, of any vocabulary whose tags follow its end token."""
+    tag_ids = range(end_id + 1, end_id + 1 + num_tags)
+    starts = [place for place, token in enumerate(ids) if token in tag_ids]
+    stops = [*starts[1:], sum(token != pad_id for token in ids)]
+    rows = [0] * len(ids)
+    for start, stop in zip(starts, stops, strict=False):
+        for place in range(start, stop):
+            rows[place] = ids[start] - end_id
+    return rows
 
 
 def _normal(text: str | None) -> str:

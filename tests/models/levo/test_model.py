@@ -153,7 +153,7 @@ def test_a_missing_runtime_file_is_named_with_the_way_to_get_it(tiny_folder: Pat
 def test_a_codec_of_other_sizes_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "tiny"
     shutil.copytree(tiny_folder, copy)
-    text = (copy / "config.yaml").read_text("utf-8").replace("  estimator_heads: 4\n", "  other: 1\n")
+    text = (copy / "config.yaml").read_text("utf-8").replace("  estimator_heads: 4\n", "  separator: true\n")
     (copy / "config.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="heads of an estimator 104 wide has to be given"):
         load(copy, device="cpu")

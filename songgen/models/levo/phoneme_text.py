@@ -1,0 +1,90 @@
+"""Lyrics as phonemes: the text of LeVo models that never saw spelling, `songgen.lyric_text: phonemes`.
+
+A structure tag is a token, a word as many as it has phonemes (without stress), the end of a line one. There
+are no tokens for blanks and commas, so that the prefix stays short. Ids: the three special tokens, the tags
+in the order of conf/vocab.yaml, the phonemes in the order of `songgen.english`, the line end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from songgen.english import PHONEMES, bare, pronounce
+from songgen.models.levo.text import END, PAD, START, structure_rows_of
+
+LINE_END = "."
+"""The token of one or several of `.`, `!`, `?` and line breaks behind words."""
+
+_LINE_END = re.compile("[.!?\n\u2026]+")
+_NUMBER_POINT = re.compile(r"(?<=\d)\.(?=\d)")
+Span = tuple[int, int]
+
+
+class PhonemeTokenizer:
+    """Lyrics to ids of tags, phonemes and line ends; as `TextTokenizer` in all that conditioning asks.
+
+    Args:
+        structure_tags: with brackets, in the order of their ids.
+
+    Raises:
+        ValueError: the package with the pronunciations is not installed.
+    """
+
+    def __init__(self, structure_tags: Sequence[str]) -> None:
+        tokens = (PAD, START, END, *structure_tags, *PHONEMES, LINE_END)
+        self._ids = {token: number for number, token in enumerate(tokens)}
+        self._tags = re.compile("|".join(map(re.escape, structure_tags)) or r"(?!)")
+        self.pad_id, self.end_id = self._ids[PAD], self._ids[END]
+        pronounce("a")  # loads the dictionary
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the embedding table that fits."""
+        return len(self._ids)
+
+    def id_of(self, token: str) -> int:
+        """The id of a tag, phoneme or special token. Raises ValueError if there is none."""
+        if token not in self._ids:
+            raise ValueError(f"the phoneme vocabulary has no token {token!r}")
+        return self._ids[token]
+
+    def encode(self, text: str | None) -> list[int]:
+        """Ids of the start token and the lyrics; None and "" give the start token alone."""
+        return [self._ids[token] for token, _ in self._tokens(text or "")]
+
+    def token_spans(self, text: str) -> tuple[str, list[Span]]:
+        """The text, and for each token of `encode` the characters it comes from: of a phoneme its word's.
+
+        The start token is before it, at (0, 0).
+        """
+        return text, [span for _, span in self._tokens(text)]
+
+    def structure_rows(self, ids: Sequence[int], num_tags: int) -> list[int]:
+        """For each token the row of its section's tag; 0 before the first, see `TextTokenizer`."""
+        return structure_rows_of(ids, num_tags, end_id=self.end_id, pad_id=self.pad_id)
+
+    def _tokens(self, text: str) -> list[tuple[str, Span]]:
+        found: list[tuple[int, str, Span]] = [
+            (match.start(), match.group(), match.span()) for match in self._tags.finditer(text)
+        ]
+        found += self._line_ends(text)
+        found += [
+            (word.start, bare(phoneme), (word.start, word.end))
+            for word in pronounce(text)
+            for phoneme in word.phonemes
+        ]
+        found.sort(key=lambda token: token[0])  # stable: the phonemes of a word stay in order
+        tokens: list[tuple[str, Span]] = [(START, (0, 0))]
+        for _, token, span in found:
+            last = tokens[-1][0]
+            if token != LINE_END or not (last == LINE_END or self._tags.fullmatch(last)):
+                tokens.append((token, span))
+        return tokens
+
+    def _line_ends(self, text: str) -> Iterator[tuple[int, str, Span]]:
+        """The marks that end a line; a line break alone is none at the start, where nothing has been sung."""
+        points = {match.start() for match in _NUMBER_POINT.finditer(text)}
+        for match in _LINE_END.finditer(text):
+            if match.start() not in points and (match.group().strip() or text[: match.start()].strip()):
+                yield match.start(), LINE_END, match.span()
