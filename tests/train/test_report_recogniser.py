@@ -26,6 +26,7 @@ from songgen.train.report.listener import (
     spelt,
 )
 from songgen.train.report.recogniser import RecogniserSettings, RecogniserStage, load_listener, make_stage
+from songgen.train.truth import Span
 
 SMALL = RecogniserSettings(
     dim=24, num_blocks=2, taps=5, widening=2, batch=4, crop_frames=50, disturbed=0.5, held_out=2
@@ -34,16 +35,9 @@ HERTZ = {PHONEMES[0]: 500.0, PHONEMES[1]: 1100.0, PHONEMES[2]: 2500.0}
 
 
 @dataclass(frozen=True)
-class Tone:
-    symbol: str
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
 class Song:
     num_frames: int
-    phonemes: tuple[Tone, ...]
+    phonemes: tuple[Span, ...]
 
 
 @dataclass(unsafe_hash=True)
@@ -56,7 +50,7 @@ class Tones:
     def truth(self, index: int) -> Song:
         rng = np.random.default_rng(index)
         starts = 0.1 + 0.3 * np.arange(12)
-        return Song(100, tuple(Tone(str(rng.choice(list(HERTZ))), s, s + 0.2) for s in starts))
+        return Song(100, tuple(Span(str(rng.choice(list(HERTZ))), s, s + 0.2) for s in starts))
 
     def stems(self, index: int, start: int = 0, num_frames: int | None = None) -> Tensor:
         end = None if num_frames is None else (start + num_frames) * 1920
@@ -69,7 +63,7 @@ class Tones:
         vocal = torch.zeros_like(times)
         for tone in truth.phonemes:
             is_sung = (times >= tone.start) & (times < tone.end)
-            vocal += is_sung * torch.sin(2 * math.pi * HERTZ[tone.symbol] * times)
+            vocal += is_sung * torch.sin(2 * math.pi * HERTZ[tone.name] * times)
         band = torch.randn(len(times), generator=torch.Generator().manual_seed(index))
         return 0.2 * torch.stack([vocal, 0.3 * band])[:, None].expand(2, 2, -1)
 
@@ -80,7 +74,7 @@ def test_it_learns_a_language_of_tones(tmp_path: Path) -> None:
     train(stage, settings, tmp_path / "recogniser")
     assert stage.evaluate()["per"] <= 0.1
     listener = load_listener(tmp_path, SMALL)
-    wanted = [item.symbol for item in Tones().truth(10).phonemes]
+    wanted = [item.name for item in Tones().truth(10).phonemes]
     heard = hear(listener, LogMel(), Tones().stems(10)[0])
     assert heard == wanted
     assert hear(listener, LogMel(), torch.zeros(2, SAMPLE_RATE)) == []
@@ -97,7 +91,7 @@ def test_a_batch_follows_from_its_generator() -> None:
 
 
 def test_a_crop_holds_whole_phonemes_only() -> None:
-    song = (Tone(PHONEMES[4], 0.0, 0.5), Tone(PHONEMES[1], 0.5, 0.9), Tone(PHONEMES[2], 1.2, 1.6))
+    song = (Span(PHONEMES[4], 0.0, 0.5), Span(PHONEMES[1], 0.5, 0.9), Span(PHONEMES[2], 1.2, 1.6))
     crop = crop_of(song, 0.2, 1.2)
     assert crop.spelling.tolist() == [2]
     assert (crop.keep_from, crop.keep_to) == pytest.approx((0.3, 0.8))  # not the phoneme before; a margin
@@ -108,7 +102,7 @@ def test_a_crop_holds_whole_phonemes_only() -> None:
 
 
 def test_every_phoneme_has_a_frame() -> None:
-    frames = frames_of((Tone(PHONEMES[3], 0.1, 0.101), Tone(PHONEMES[0], 0.2, 0.3)), 0.0, 0.4)
+    frames = frames_of((Span(PHONEMES[3], 0.1, 0.101), Span(PHONEMES[0], 0.2, 0.3)), 0.0, 0.4)
     assert (frames == 4).sum() == 1 and (frames == 1).sum() == 5
 
 

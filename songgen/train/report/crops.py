@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,23 +17,13 @@ from torch.nn import functional
 
 from songgen.english import PHONEMES
 from songgen.train.report.listener import FRAME_RATE, NUM_MELS, SAMPLE_RATE
+from songgen.train.truth import Span
 
 FADE_SECONDS = 0.005
 MARGIN_SECONDS = 0.1
 """Of what surrounds the first and last phoneme of a crop, as much is kept, if it is not another phoneme."""
 
 INDEX = {symbol: 1 + index for index, symbol in enumerate(PHONEMES)}
-
-
-class Sung(Protocol):
-    """A phoneme and when it is sung, in seconds."""
-
-    @property
-    def symbol(self) -> str: ...
-    @property
-    def start(self) -> float: ...
-    @property
-    def end(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Crop:
     keep_to: float
 
 
-def crop_of(phonemes: Sequence[Sung], start: float, seconds: float) -> Crop:
+def crop_of(phonemes: Sequence[Span], start: float, seconds: float) -> Crop:
     """The whole phonemes within a part of a song, and which seconds of the part are to be heard."""
     end = start + seconds
     first = next((i for i, item in enumerate(phonemes) if item.start >= start), len(phonemes))
@@ -80,16 +69,16 @@ def crop_of(phonemes: Sequence[Sung], start: float, seconds: float) -> Crop:
     after = phonemes[last].start if last < len(phonemes) else end
     keep_from = max(start, min(inside[0].start, max(before, inside[0].start - MARGIN_SECONDS)))
     keep_to = min(end, max(inside[-1].end, min(after, inside[-1].end + MARGIN_SECONDS)))
-    spelling = torch.tensor([INDEX[item.symbol] for item in inside])
+    spelling = torch.tensor([INDEX[item.name] for item in inside])
     return Crop(spelling, frames_of(inside, start, seconds), keep_from - start, keep_to - start)
 
 
-def frames_of(phonemes: Sequence[Sung], start: float, seconds: float) -> Tensor:
+def frames_of(phonemes: Sequence[Span], start: float, seconds: float) -> Tensor:
     """The class sung at each frame's middle, `[T]` int64, 0 for none."""
     frames_T = torch.zeros(_frames(seconds), dtype=torch.int64)
     for item in phonemes:
         low, high = (round((time - start) * FRAME_RATE) for time in (item.start, item.end))
-        frames_T[max(0, low) : max(low + 1, high)] = INDEX[item.symbol]
+        frames_T[max(0, low) : max(low + 1, high)] = INDEX[item.name]
     return frames_T
 
 

@@ -145,7 +145,7 @@ class RecogniserStage:
         errors = phonemes = 0
         for index in list(self.store.held_out_indices)[: self.settings.held_out]:
             truth = self.store.truth(index)
-            wanted = [item.symbol for item in truth.phonemes]
+            wanted = [item.name for item in truth.phonemes]
             if wanted:
                 counts = align(wanted, self._heard(self.store.stems(index)[0]))
                 errors, phonemes = errors + counts.errors, phonemes + counts.phonemes

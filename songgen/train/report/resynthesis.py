@@ -1,0 +1,77 @@
+"""True stems through a checkpoint's codec: the autoencoder alone, and tokens and back.
+
+It uses the encode and decode halves that songs and prompts go through, with weights as exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from songgen.models.levo.checkpoint import load_audio_tokenizer
+from songgen.models.levo.codec import LevoCodec, track_codes
+from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, sound2code
+from songgen.models.levo.model import LevoModel
+from songgen.models.levo.windows import Stream, decode_streams, seeded_noise
+from songgen.nn.oobleck import OobleckVAE
+from songgen.request_keys import Stem
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Both halves of a checkpoint's codec, on the CPU."""
+
+    mixed: AudioTokenizer
+    dual: AudioTokenizer
+    codec: LevoCodec
+    vae: OobleckVAE
+
+    def codes(self, vocal_CN: Tensor, bgm_CN: Tensor) -> Tensor:
+        """48 kHz stereo stems `[2, N]` of whole frames -> mixed, vocal and bgm codes, int64 `[3, T]`."""
+        num_frames = vocal_CN.shape[-1] // self.vae.config.hop
+        mixed_T = self.mixed.tokens([vocal_CN + bgm_CN], MIXED_TRACKS[0])[0]
+        dual_KT = sound2code(self.dual, [[vocal_CN, bgm_CN]])[0]
+        return torch.cat([mixed_T[None], dual_KT])[:, :num_frames]
+
+    def render(self, codes_KT: Tensor, stem: Stem, seed: int) -> Array:
+        """Codes of all tracks to a stem `[2, N]`, as a song of that seed is rendered."""
+        noise = seeded_noise(seed, "flow", self.vae.config.latent_dim)
+        streams = [Stream(track_codes(codes_KT, stem), noise)]
+        ((_, samples_CN),) = decode_streams(self.codec, self.vae, streams)
+        return np.asarray(samples_CN.numpy())
+
+    @torch.inference_mode()
+    def through_vae(self, stem_CN: Tensor) -> Array:
+        """A stem `[2, N]` encoded to the means of its latents and decoded."""
+        mean_BZT, _ = self.vae.encode_moments(stem_CN[None])
+        return np.asarray(self.vae.decode_chunked(mean_BZT)[0].numpy())
+
+
+def codec_of(folder: Path, model: LevoModel) -> Codec:
+    """The codec of a loaded checkpoint, with the encode half, which only prompts use.
+
+    Raises:
+        ValueError: the checkpoint has no tokenizer of the mixture, or its files do not fit.
+    """
+    config = read_config(folder / "config.yaml")
+    parts = model.parts.codec.get()
+    return Codec(
+        mixed=load_audio_tokenizer(folder / _mixed_file(config, folder), MIXED_TRACKS, torch.device("cpu")),
+        dual=load_audio_tokenizer(folder / config.files.codec, DUAL_TRACKS, torch.device("cpu")),
+        codec=parts.codec,
+        vae=parts.vae,
+    )
+
+
+def _mixed_file(config: LevoConfig, folder: Path) -> str:
+    if config.files.mixed_codec is None:
+        raise ValueError(f"{folder}/config.yaml: names no audio_tokenizer_checkpoint; the report needs both")
+    return config.files.mixed_codec
