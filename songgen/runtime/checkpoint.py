@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from songgen.runtime.int8_weights import scales_among, unpack
 from songgen.runtime.whole_files import is_lfs_pointer
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -41,7 +42,8 @@ UNPICKLE_ERRORS = (
 def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a PyTorch pickle (flat, or under `state_dict`), on the CPU.
 
-    Pickles are memory-mapped where their format allows.
+    Pickles are memory-mapped where their format allows. 8-bit weights of a .safetensors file
+    (`int8_weights.py`) come as float32.
 
     Args:
         prefix: leave out, and do not read, tensors whose names begin otherwise.
@@ -62,9 +64,35 @@ def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a mapping)
-            return {name: file.get_tensor(name) for name in names}
+            tensors = {name: file.get_tensor(name) for name in names}
     except (RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
+    try:
+        return unpack(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what `read_tensors` gives, without reading the weights where the format allows.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_tensors`.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {name: tuple(tensor.shape) for name, tensor in read_tensors(path).items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            packed = [name for name, part in slices.items() if part.get_dtype() == "I8"]
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
+    try:
+        scales = scales_among(shapes, packed)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {name: shape for name, shape in shapes.items() if name not in scales}
 
 
 def read_tensor(path: Path) -> Tensor:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from songgen.models.levo.codec import CodecConfig, LevoCodec, ignored_shapes
@@ -19,7 +18,7 @@ from songgen.models.levo.lelm import LeLM
 from songgen.nn.llama import fuse_projections_
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import fuse_weight_norm_
-from songgen.runtime.checkpoint import build, load_strictly, read_tensor, read_tensors
+from songgen.runtime.checkpoint import build, load_strictly, read_tensor, read_tensors, tensor_shapes
 from songgen.runtime.offload import stream_layers_, streamed_positions
 
 LM_PREFIX = "audiolm."
@@ -27,6 +26,8 @@ LM_PREFIX = "audiolm."
 NOT_DECODE = re.compile(r"(bestrq|hubert)\.")
 """Parts of the codec files that decoding never reads: the encode half, and a speech encoder of old
 releases."""
+
+VAE_ENCODER = "encoder."
 
 CONDITIONERS = "condition_provider.conditioners."
 DESCRIPTION_TABLE = f"{CONDITIONERS}type_info.output_proj.weight"
@@ -214,12 +215,14 @@ def load_codec(
     vae_config: OobleckConfig,
     *,
     num_heads: int | None,
+    needs_encoder: bool = True,
     dtype: torch.dtype = torch.float32,
     device: torch.device,
 ) -> CodecParts:
     """Load codec and VAE in float32, weight norms fused.
 
     Args:
+        needs_encoder: whether a VAE file without an encoder is an error; else it gives a VAE without one.
         num_heads: attention heads of the estimator, None for the published model's.
         dtype: of the estimator's matrix products; all else stays float32.
 
@@ -229,7 +232,10 @@ def load_codec(
     tensors = read_tensors(codec_file)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     config = _codec_config(shapes, codec_file, num_heads)
-    codec, vae = build(lambda: LevoCodec(config)), build(lambda: OobleckVAE(vae_config))
+    vae_tensors = read_tensors(vae_file)
+    has_encoder = needs_encoder or any(name.startswith(VAE_ENCODER) for name in vae_tensors)
+    codec = build(lambda: LevoCodec(config))
+    vae = build(lambda: OobleckVAE(vae_config, has_encoder=has_encoder))
     load_strictly(
         codec,
         tensors,
@@ -238,7 +244,7 @@ def load_codec(
         dtype=torch.float32,
         device=device,
     )
-    load_strictly(vae, read_tensors(vae_file), source=vae_file, dtype=torch.float32, device=device)
+    load_strictly(vae, vae_tensors, source=vae_file, dtype=torch.float32, device=device)
     for module in (codec, vae):
         fuse_weight_norm_(module)
     codec.estimator.convert_products_(dtype)
@@ -290,18 +296,3 @@ def load_audio_tokenizer(codec_file: Path, tracks: tuple[Track, ...], device: to
     )
     fuse_weight_norm_(tokenizer)
     return tokenizer
-
-
-def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a weight file, without reading the weights where its format allows.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_tensors`.
-    """
-    if path.suffix == ".safetensors" and path.is_file():
-        try:
-            with safe_open(path, "pt") as file:
-                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{path}: cannot be read as weights (cut off?): {error}") from error
-    return {name: tuple(tensor.shape) for name, tensor in read_tensors(path).items()}

@@ -207,8 +207,15 @@ def _parts(
         raise ValueError(f"{vae_json}: {error}") from None
 
     def make_codec() -> CodecParts:
-        heads = config.own.estimator_heads
-        return load_codec(codec_file, vae_file, vae_config, num_heads=heads, dtype=codec_dtype, device=device)
+        return load_codec(
+            codec_file,
+            vae_file,
+            vae_config,
+            num_heads=config.own.estimator_heads,
+            needs_encoder=config.own.separator or config.num_codebooks == 1,
+            dtype=codec_dtype,
+            device=device,
+        )
 
     def mixed_name() -> str:
         if names.mixed_codec is None:
