@@ -124,7 +124,7 @@ def prepare_encoder_(musicfm: MusicFm) -> None:
     for layer in musicfm.model.conformer.layers:
         attention: Any = layer.self_attn
         attention.config._attn_implementation = "sdpa"
-    musicfm.model.conv.to(memory_format=torch.channels_last)
+    musicfm.model.conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def layer_outputs(musicfm: MusicFm, frames_BTD: Tensor, tracks: Sequence[Track]) -> dict[str, Tensor]:

@@ -11,10 +11,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from songgen.english import PHONEMES, bare, pronounce
-from songgen.models.levo.text import END, PAD, START, structure_rows_of
+from songgen.models.levo.config import STRUCTURE_ROWS
+from songgen.models.levo.text import END, PAD, START
 
 LINE_END = "."
 """The token of one or several of `.`, `!`, `?` and line breaks behind words."""
+
+TOKENS_A_ROW = 2
+"""Tokens that share a row of the structure table, whose 200 rows are those of published models."""
 
 _LINE_END = re.compile("[.!?\n\u2026]+")
 _NUMBER_POINT = re.compile(r"(?<=\d)\.(?=\d)")
@@ -61,8 +65,15 @@ class PhonemeTokenizer:
         return text, [span for _, span in self._tokens(text)]
 
     def structure_rows(self, ids: Sequence[int], num_tags: int) -> list[int]:
-        """For each token the row of its section's tag; 0 before the first, see `TextTokenizer`."""
-        return structure_rows_of(ids, num_tags, end_id=self.end_id, pad_id=self.pad_id)
+        """For each token half its place in the text, at most the table's last row; 0 for padding.
+
+        Other models read here the section that a token stands in. Phonemes repeat so much that where one
+        stands says more; the tags are tokens beside them.
+        """
+        return [
+            0 if token == self.pad_id else min(place // TOKENS_A_ROW, STRUCTURE_ROWS - 1)
+            for place, token in enumerate(ids)
+        ]
 
     def _tokens(self, text: str) -> list[tuple[str, Span]]:
         found: list[tuple[int, str, Span]] = [

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from songgen.english import PHONEMES
+from songgen.models.levo.config import STRUCTURE_ROWS
 from songgen.models.levo.loading import load
 from songgen.models.levo.phoneme_text import LINE_END, PhonemeTokenizer
 from songgen.models.levo.text import END, PAD, START
@@ -63,10 +64,12 @@ def test_tokens_lie_where_their_words_are(tokenizer: PhonemeTokenizer) -> None:
     ]  # fmt: skip
 
 
-def test_sections_reach_to_the_next_tag(tokenizer: PhonemeTokenizer) -> None:
+def test_structure_rows_tell_the_place_in_the_text(tokenizer: PhonemeTokenizer) -> None:
     ids = tokenizer.encode("oh [verse] my [chorus] go")
     rows = tokenizer.structure_rows([*ids, tokenizer.pad_id], len(STRUCTURE_TAGS))
-    assert rows == [0, 0, 1, 1, 1, 2, 2, 2, 0]
+    assert rows == [0, 0, 1, 1, 2, 2, 3, 3, 0]
+    far = tokenizer.structure_rows([ids[1]] * 500, len(STRUCTURE_TAGS))
+    assert far[398:402] == [199, 199, 199, 199] and far[-1] == STRUCTURE_ROWS - 1
 
 
 def test_an_unknown_token_is_named(tokenizer: PhonemeTokenizer) -> None:
