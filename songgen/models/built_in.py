@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -98,6 +99,12 @@ def write_vae(config: OobleckConfig, description: Path, weights: Path) -> None:
     spread = vae.decode(torch.randn(1, config.latent_dim, 100)).std()
     assert isinstance(last.weight_g, Tensor)
     last.weight_g.mul_(LOUDNESS / spread)
+    write_text(description, json.dumps(vae_description(config), indent=1))
+    torch.save({"state_dict": vae.state_dict()}, weights)
+
+
+def vae_description(config: OobleckConfig) -> dict[str, Any]:
+    """The published description of a VAE, as its json file holds it; see `OobleckConfig.from_json_dict`."""
     half = {
         "channels": config.channels,
         "c_mults": list(config.c_mults),
@@ -110,7 +117,7 @@ def write_vae(config: OobleckConfig, description: Path, weights: Path) -> None:
         "latent_dim": config.latent_dim,
         "final_tanh": False,
     }
-    facts = {
+    return {
         "model_type": "autoencoder",
         "sample_rate": config.sample_rate,
         "audio_channels": config.audio_channels,
@@ -123,8 +130,6 @@ def write_vae(config: OobleckConfig, description: Path, weights: Path) -> None:
             "io_channels": config.audio_channels,
         },
     }
-    write_text(description, json.dumps(facts, indent=1))
-    torch.save({"state_dict": vae.state_dict()}, weights)
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:

@@ -204,6 +204,8 @@ class LevoModel:
             library = self.parts.prompt_library.get()
             drawn = library.draw(request.auto_prompt_audio_type, request.lyrics, request.seed or 0)
             codes_KT = drawn.codes_KT[: self.config.num_codebooks]
+            if not self.config.own.separator:
+                codes_KT = self._mixed_alone(codes_KT)
             return StylePrompt(codes_KT, notes={"auto_prompt": drawn.place})
         return NO_PROMPT
 
@@ -219,9 +221,13 @@ class LevoModel:
         if is_split or self.config.num_codebooks == 1:
             return StylePrompt(prompt.codes_KT, prompt, notes)
         notes["prompt_codes"] = f"mixed alone: {self.name} has no separator"
-        codes_KT = torch.full((self.config.num_codebooks, prompt.codes_KT.shape[1]), self.config.special)
-        codes_KT[0] = prompt.codes_KT[0]
-        return StylePrompt(codes_KT, notes=notes)
+        return StylePrompt(self._mixed_alone(prompt.codes_KT), notes=notes)
+
+    def _mixed_alone(self, codes_KT: torch.Tensor) -> torch.Tensor:
+        """Codes of the mixture, the other rows empty: what a model without a separator knows of prompts."""
+        alone_KT = torch.full((self.config.num_codebooks, codes_KT.shape[1]), self.config.special)
+        alone_KT[0] = codes_KT[0]
+        return alone_KT
 
     def compose(self, jobs: Iterator[Job], report: Report = ignore_progress) -> Iterator[Draft]:
         """Write tokens for the jobs, several at once; drafts come in the order they end."""

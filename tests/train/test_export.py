@@ -1,0 +1,150 @@
+"""The export: tiny random networks become a folder that the real catalogue loads and makes songs with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from songgen.models import catalog
+from songgen.models.base import Job
+from songgen.models.built_in import randomise_
+from songgen.models.levo.codec import LevoCodec
+from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
+from songgen.models.levo.lelm import LeLM
+from songgen.models.levo.tiny_parts import CODEC, VAE, make_audio_tokenizer
+from songgen.nn.oobleck import OobleckVAE
+from songgen.requests import SongRequest
+from songgen.runtime.checkpoint import read_tensors
+from songgen.runtime.sampling import Sampling
+from songgen.train.export import DUAL_FILE, LM_FILE, VAE_FILE, ExportSettings, TrainedModel, write_checkpoint
+from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
+
+SIZES = LmSizes(
+    width=32,
+    num_heads=2,
+    ffn_dim=48,
+    num_layers=2,
+    num_layers_sub=1,
+    code_size=64,
+    delay=5,
+    max_seconds=10,
+    lyric_positions=60,
+)
+SETTINGS = ExportSettings(prompts_per_genre=1)
+LIBRARY = {"Pop/en/0": torch.arange(150, dtype=torch.int16).reshape(3, 50) % 64}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    folder = ensure_text_files(tmp_path_factory.mktemp("work"), SIZES, ["female, pop, the bpm is 100"])
+    config, conditioner = load_text(folder)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        codec, vae = LevoCodec(CODEC), OobleckVAE(VAE)
+        lelm = LeLM(
+            config,
+            lyric_rows=conditioner.lyrics.num_rows,
+            description_rows=conditioner.descriptions.num_rows,
+        )
+        for module in (codec, lelm):
+            randomise_(module, lambda name: 1.0)
+        codec.normfeat.counts.fill_(100_000)
+        codec.normfeat.sum_x2.fill_(100_000)
+        mixed, dual = (
+            make_audio_tokenizer(tracks, SIZES.code_size) for tracks in (MIXED_TRACKS, DUAL_TRACKS)
+        )
+    return TrainedModel(vae, mixed, dual, codec, lelm, folder)
+
+
+@pytest.fixture(scope="module")
+def folder(model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out") / "small"
+    sizes = write_checkpoint(model, folder, SETTINGS, LIBRARY)
+    assert sizes[LM_FILE] == (folder / LM_FILE).stat().st_size
+    assert not [path for path in folder.parent.iterdir() if path != folder]
+    return folder
+
+
+def test_the_folder_makes_songs_by_its_path(folder: Path, repository: Path) -> None:
+    song_model = catalog.load_model(folder, device="cpu", max_seconds=2)
+    assert song_model.sampling == Sampling(0.8, 50, 0.0, 1.5, 1.0, 0)
+    assert list(song_model.prompt_styles) == ["Pop", "Auto"]
+    asked = {
+        "plain": SongRequest(idx="a", lyrics="[verse] Light on the water.", descriptions="female, pop"),
+        "clip": SongRequest(idx="b", lyrics="", prompt_audio_path=str(repository / "sample/prompt.ogg")),
+        "drawn": SongRequest(idx="c", lyrics="[chorus] Go.", auto_prompt_audio_type="pop"),
+    }
+    for name, request in asked.items():
+        request = replace(request, generate_type="separate", seed=1)
+        job = Job(name, request, 1, song_model.sampling, 2.0, song_model.condition(request))
+        song = next(song_model.render(song_model.compose(iter([job]))))
+        assert set(song.stems) == {"mixed", "vocal", "bgm"}
+        assert 0 < song.stems["mixed"].samples.shape[1] <= 2 * 48000
+
+
+def test_no_network_changes_more_than_its_rounding(folder: Path, model: TrainedModel) -> None:
+    for name, module, prefix in (
+        (LM_FILE, model.lelm, "audiolm."),
+        (DUAL_FILE, model.codec, ""),
+        (VAE_FILE, model.vae.decoder, "decoder."),
+    ):
+        read = read_tensors(folder / name)
+        expected = {prefix + key: tensor for key, tensor in module.state_dict().items()}
+        assert read.keys() == expected.keys()
+        for key, tensor in expected.items():
+            torch.testing.assert_close(read[key].float(), tensor, rtol=0.01, atol=_step(tensor))
+    with safe_open(folder / DUAL_FILE, "pt") as file:
+        assert file.get_tensor("normfeat.counts") == 100_000
+        assert file.get_tensor("rvq_bestrq_emb.quantizers.0.codebook.weight").dtype == torch.float16
+
+
+def _step(tensor: Tensor) -> float:
+    return float(tensor.abs().max()) / 127
+
+
+def test_the_config_tells_files_and_own_keys(folder: Path) -> None:
+    text = (folder / "config.yaml").read_text("utf-8")
+    assert "vae_model: ./ckpt/vae/autoencoder_music_1320k.safetensors" in text
+    assert text.count("songgen:") == 1 and "languages: [en]" in text and "top_k: 50" in text
+    assert json.loads((folder / "ckpt/vae/stable_audio_1920_vae.json").read_text())["sample_rate"] == 48000
+    assert "Apache-2.0" in (folder / "README.md").read_text("utf-8")
+
+
+def test_encoders_and_wide_weights_are_options(model: TrainedModel, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, has_encoders=True, weights="fp16")
+    write_checkpoint(model, tmp_path / "m", settings, {})
+    assert read_tensors(tmp_path / "m" / VAE_FILE).keys() == model.vae.state_dict().keys()
+    names = read_tensors(tmp_path / "m" / DUAL_FILE).keys()
+    assert names == model.dual.state_dict().keys() | model.codec.state_dict().keys()
+    assert not (tmp_path / "m/tools").exists()
+
+
+def test_a_checkpoint_that_is_too_large_is_refused_and_leaves_the_old_one(
+    model: TrainedModel, folder: Path
+) -> None:
+    before = (folder / LM_FILE).read_bytes()
+    with pytest.raises(ValueError, match=r"would be \d+\.\d MB, more than export\.most_mega.*=0\.1 \(ckpt"):
+        write_checkpoint(model, folder, replace(SETTINGS, most_megabytes=0.1), {})
+    assert (folder / LM_FILE).read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["small"]
+
+
+def test_another_folder_is_never_replaced(model: TrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds something else than a checkpoint"):
+        write_checkpoint(model, tmp_path, SETTINGS, {})
+
+
+def test_networks_that_do_not_fit_each_other_are_found_before_anything_is_replaced(
+    model: TrainedModel, tmp_path: Path
+) -> None:
+    wide = LeLM(replace(model.lelm.config, width=64), lyric_rows=56, description_rows=275)
+    with pytest.raises(ValueError, match="another shape"):
+        write_checkpoint(replace(model, lelm=wide), tmp_path / "m", SETTINGS, {})
+    assert not (tmp_path / "m").exists()
