@@ -7,6 +7,7 @@ words from their context. It knows the voices that it was trained on and no othe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -41,10 +42,17 @@ NUM_CLASSES = 1 + len(PHONEMES)
 class ListenerConfig:
     """Sizes: width of a frame, blocks, taps of a block's convolution (odd), widening within a block."""
 
-    dim: int = 160
+    dim: int = 144
     num_blocks: int = 8
     taps: int = 9
     widening: int = 4
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ListenerConfig:
+        """Read the sizes off a `Listener`'s tensors."""
+        blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
+        conv, up = tensors["blocks.0.conv.weight"], tensors["blocks.0.up.weight"]
+        return cls(len(conv), len(blocks), conv.shape[-1], len(up) // len(conv))
 
 
 class _Block(nn.Module):
@@ -120,12 +128,21 @@ def relative(levels_BMT: Tensor, raised_db_B: Tensor | None = None) -> Tensor:
 
 def spelt(logits_TV: Tensor) -> list[str]:
     """The phonemes of CTC logits `[T, NUM_CLASSES]`: the best class a frame, repetitions and blanks out."""
-    best = torch.unique_consecutive(logits_TV.argmax(dim=-1)).tolist()
-    return [PHONEMES[index - 1] for index in best if index != BLANK]
+    return [symbol for _, symbol in spelt_at(logits_TV)]
+
+
+def spelt_at(logits_TV: Tensor) -> list[tuple[float, str]]:
+    """The same with the second at which each is first seen."""
+    best = logits_TV.argmax(dim=-1).tolist()
+    return [
+        (frame / FRAME_RATE, PHONEMES[index - 1])
+        for frame, (index, before) in enumerate(zip(best, [BLANK, *best], strict=False))
+        if index not in (BLANK, before)
+    ]
 
 
 @torch.inference_mode()
-def hear(listener: Listener, log_mel: LogMel, vocal_CN: Tensor) -> list[str]:
-    """The phonemes of a vocal stem, 48 kHz `[C, N]` float32; none of silence."""
+def hear(listener: Listener, log_mel: LogMel, vocal_CN: Tensor) -> list[tuple[float, str]]:
+    """The phonemes of a vocal stem, 48 kHz `[C, N]` float32, and about when; none of silence."""
     logits_BTV, _ = listener(log_mel(vocal_CN.mean(0, keepdim=True)))
-    return spelt(logits_BTV[0].float())
+    return spelt_at(logits_BTV[0].float())

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from songgen.evaluate.phonemes import align
-from songgen.train.loop import LoopSettings, load_trained
+from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
 from songgen.train.report.crops import Augmentation, Crop, crop_of, disturb_levels, disturbed, gate
 from songgen.train.report.listener import (
     BLANK,
@@ -50,7 +50,7 @@ class RecogniserSettings:
         held_out: songs that are measured.
     """
 
-    dim: int = 160
+    dim: int = 144
     num_blocks: int = 8
     taps: int = 9
     widening: int = 4
@@ -89,6 +89,7 @@ class RecogniserStage:
         torch.manual_seed(0)
         self.module = Listener(self.settings.network)
         self.log_mel = LogMel()
+        self._train = np.array(self.store.train_indices)
 
     def to(self, device: torch.device) -> RecogniserStage:
         """Move the network; mels are made on the CPU."""
@@ -110,7 +111,7 @@ class RecogniserStage:
         """Levels `[NUM_MELS, T]` and truth of one crop."""
         length = self.settings.crop_frames
         for _ in range(4):
-            index = int(rng.choice(self.store.train_indices))
+            index = int(rng.choice(self._train))
             truth = self.store.truth(index)
             start = int(rng.integers(0, max(1, truth.num_frames - length + 1)))
             crop = crop_of(truth.phonemes, start / SONG_RATE, length / SONG_RATE)
@@ -168,13 +169,16 @@ def make_stage(data: Path, work: Path, settings: RecogniserSettings, loop: LoopS
     return RecogniserStage(SongStore(data), settings)
 
 
-def load_listener(work: Path, settings: RecogniserSettings) -> Listener:
-    """The trained network, ready to listen.
+def load_listener(work: Path) -> Listener:
+    """The trained network at the sizes it was trained at, ready to listen.
 
     Raises:
         FileNotFoundError: it has not been trained.
-        ValueError: it was trained at other sizes.
     """
-    listener = Listener(settings.network)
+    path = work / FOLDER / CHECKPOINT
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; train it first (songgen train {FOLDER})")
+    tensors = torch.load(path, map_location="cpu", weights_only=True)["module"]
+    listener = Listener(ListenerConfig.from_tensors(tensors))
     load_trained(listener, work / FOLDER)
     return listener.eval()

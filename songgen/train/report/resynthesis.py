@@ -5,6 +5,7 @@ It uses the encode and decode halves that songs and prompts go through, with wei
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from songgen.models.levo.checkpoint import load_audio_tokenizer
+from songgen.models.levo.checkpoint import load_audio_tokenizer, load_codec
 from songgen.models.levo.codec import LevoCodec, track_codes
-from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.config import read_config
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, sound2code
-from songgen.models.levo.model import LevoModel
 from songgen.models.levo.windows import Stream, decode_streams, seeded_noise
-from songgen.nn.oobleck import OobleckVAE
+from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.request_keys import Stem
 
 Array = npt.NDArray[np.float32]
@@ -55,23 +55,28 @@ class Codec:
         return np.asarray(self.vae.decode_chunked(mean_BZT)[0].numpy())
 
 
-def codec_of(folder: Path, model: LevoModel) -> Codec:
-    """The codec of a loaded checkpoint, with the encode half, which only prompts use.
+def load_codec_halves(folder: Path) -> Codec:
+    """The codec of a checkpoint's folder, with the encode half, which only prompts use. No language model.
 
     Raises:
+        FileNotFoundError: a file is missing.
         ValueError: the checkpoint has no tokenizer of the mixture, or its files do not fit.
     """
     config = read_config(folder / "config.yaml")
-    parts = model.parts.codec.get()
-    return Codec(
-        mixed=load_audio_tokenizer(folder / _mixed_file(config, folder), MIXED_TRACKS, torch.device("cpu")),
-        dual=load_audio_tokenizer(folder / config.files.codec, DUAL_TRACKS, torch.device("cpu")),
-        codec=parts.codec,
-        vae=parts.vae,
+    files, device = config.files, torch.device("cpu")
+    if files.mixed_codec is None:
+        raise ValueError(f"{folder}/config.yaml: names no audio_tokenizer_checkpoint; the report needs it")
+    vae_config = OobleckConfig.from_json_dict(json.loads((folder / files.vae_config).read_text("utf-8")))
+    decoding = load_codec(
+        folder / files.codec,
+        folder / files.vae_model,
+        vae_config,
+        num_heads=config.own.estimator_heads,
+        device=device,
     )
-
-
-def _mixed_file(config: LevoConfig, folder: Path) -> str:
-    if config.files.mixed_codec is None:
-        raise ValueError(f"{folder}/config.yaml: names no audio_tokenizer_checkpoint; the report needs both")
-    return config.files.mixed_codec
+    return Codec(
+        mixed=load_audio_tokenizer(folder / files.mixed_codec, MIXED_TRACKS, device),
+        dual=load_audio_tokenizer(folder / files.codec, DUAL_TRACKS, device),
+        codec=decoding.codec,
+        vae=decoding.vae,
+    )
