@@ -105,7 +105,7 @@ def lyric_places(truth: SongTruth, ids: Sequence[int], conditioner: TextConditio
     if symbols != [span.name for span in truth.phonemes]:
         raise ValueError(
             f"song {truth.seed}: its lyrics have {len(symbols)} phonemes, which are not the "
-            f"{len(truth.phonemes)} of its truth; make the songs again with this version (songgen train synth)"
+            f"{len(truth.phonemes)} of its truth; make the songs again with this version of songgen"
         )
     middles_T = (np.arange(truth.num_frames) + 0.5) / conditioner.config.frame_rate
     places_T = np.full(truth.num_frames, NOWHERE, np.int64)
@@ -146,7 +146,7 @@ class LmSource:
     ) -> None:
         self._store, self._work, self._conditioner = store, work, conditioner
         self.config: LevoConfig = conditioner.config
-        self.songs = [song for song in songs if codes_path(work, song).is_file()]
+        self.songs = [song for song in songs if codes_path(work, store.number(song)).is_file()]
         if not self.songs:
             raise FileNotFoundError(
                 f"{codes_path(work, 0).parent}: no tokens; run `songgen train codes` first"
@@ -162,7 +162,9 @@ class LmSource:
 
     def _read(self, song: int) -> LmSong:
         truth = self._store.truth(song)
-        codes_KT = torch.from_numpy(np.load(codes_path(self._work, song)).astype(np.int64))
+        codes_KT = torch.from_numpy(
+            np.load(codes_path(self._work, self._store.number(song))).astype(np.int64)
+        )
         codes_KT = codes_KT[: self.config.num_codebooks, : self.config.max_frames]
         num_frames = codes_KT.shape[1]
         ids = self._conditioner.lyrics.encode(model_lyrics(truth.lyrics, bgm=False))

@@ -28,9 +28,9 @@ NOTE_EVERY = 100
 logger = logging.getLogger(__name__)
 
 
-def codes_path(work: Path, song: int) -> Path:
-    """The file of a song's tokens: int16 `[3, T]`, mixed, vocal, bgm."""
-    return work / FOLDER / f"{song:06d}.npy"
+def codes_path(work: Path, number: int) -> Path:
+    """The file of the tokens of the song of a number: int16 `[3, T]`, mixed, vocal, bgm."""
+    return work / FOLDER / f"{number:06d}.npy"
 
 
 def write_codes(data: Path, work: Path, settings: TokensSettings, *, seconds: float | None = None) -> bool:
@@ -53,7 +53,7 @@ def write_codes(data: Path, work: Path, settings: TokensSettings, *, seconds: fl
     began = time.monotonic()
     store = SongStore(data)
     mixed, dual = (load_tokenizer(work, replace(settings, tracks=tracks)) for tracks in ("mixed", "dual"))
-    missing = [song for song in range(len(store)) if not codes_path(work, song).is_file()]
+    missing = [song for song in range(len(store)) if not codes_path(work, store.number(song)).is_file()]
     for number, song in enumerate(missing):
         if seconds is not None and time.monotonic() - began > seconds:
             return False
@@ -69,7 +69,7 @@ def write_song(store: SongStore, song: int, work: Path, tokenizers: tuple[AudioT
     codes = [row for tokenizer in tokenizers for row in song_codes(tokenizer, stems_SCN)]
     buffer = io.BytesIO()
     np.save(buffer, torch.stack(codes).to(torch.int16).numpy())
-    path = codes_path(work, song)
+    path = codes_path(work, store.number(song))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_together({path: buffer.getvalue()})
 
