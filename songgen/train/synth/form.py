@@ -140,17 +140,18 @@ def plan_song(rng: np.random.Generator, held_out: bool) -> SongPlan:
 
 
 def describe(plan: SongPlan, rng: np.random.Generator) -> str:
-    """The description: gender nearly always, the other fields each left out at times; never empty."""
+    """The description: gender nearly always where somebody sings, the other fields each left out at times; never empty."""
+    is_sung = any(section.lines for section in plan.sections)
     fields = [
-        (plan.voice, 0.97),
-        (plan.timbre, 0.9),
+        (plan.voice if is_sung else "", 0.97),
+        (plan.timbre if is_sung else "", 0.9),
         (plan.genre, 0.85),
         (plan.mood, 0.8),
         (", ".join(plan.arrangement.instruments[: int(rng.integers(1, 3))]), 0.6),
         (f"the bpm is {plan.bpm}", 0.85),
     ]
     kept = [text for text, share in fields if rng.random() < share and text]
-    return ", ".join(kept or [plan.voice])
+    return ", ".join(kept or [plan.voice if is_sung else plan.genre])
 
 
 def _moods_of(genre: str) -> list[str]:

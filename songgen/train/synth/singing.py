@@ -9,7 +9,7 @@ import numpy as np
 
 from songgen.english import bare, is_vowel
 from songgen.train.synth.speech import SPEECH_RATE
-from songgen.train.synth.voice import PERIOD, UNVOICED, Voice
+from songgen.train.synth.voice import PERIOD, UNVOICED, Voice, aperiodicity
 from songgen.train.truth import SungNote
 
 _CONSONANT_SECONDS = (0.035, 0.13)
@@ -20,6 +20,7 @@ _VIBRATO_HZ, _VIBRATO_CENTS, _VIBRATO_AFTER = 5.5, 22.0, 0.3
 _RELEASE_SECONDS = 0.05
 _SILENT_FRAMES = 12
 _FLOOR = 1e-12
+_BREATH_NOISE = 0.4
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def sing(
     start = phonemes[0].start
     num_frames = int(np.ceil((phonemes[-1].end - start) / PERIOD)) + _SILENT_FRAMES
     times = start + np.arange(num_frames) * PERIOD
-    envelope, aperiodicity = _spectra(words, phonemes, voice, times)
+    envelope = _envelope(words, phonemes, voice, times)
     f0 = _pitch(notes, times)
     for phoneme in phonemes:
         if phoneme.symbol in UNVOICED:
@@ -106,8 +107,8 @@ def sing(
     octaves = np.clip(np.log2(np.maximum(bins, 1.0) / 500.0), 0.0, 4.0) / 4.0
     envelope *= (fade[:, None] ** 2) * 10 ** (tilt_db * octaves / 10)
     envelope = np.maximum(envelope, _FLOOR)
-    aperiodicity = np.clip(aperiodicity + breath * octaves * 0.4, 0.001, 0.999)
-    samples = voice.world.synthesize(f0, envelope, aperiodicity, SPEECH_RATE, PERIOD * 1000)
+    noise = _noise(phonemes, times, bins) + breath * octaves * _BREATH_NOISE
+    samples = voice.world.synthesize(f0, envelope, np.clip(noise, 0.001, 0.999), SPEECH_RATE, PERIOD * 1000)
     return SungLine(samples, start, f0, tuple(phonemes))
 
 
@@ -116,14 +117,20 @@ def _natural_seconds(voice: Voice, said: tuple[str, ...], place: int) -> float:
     return float(np.clip((bounds[place + 1] - bounds[place]) * PERIOD, *_CONSONANT_SECONDS))
 
 
-def _spectra(
+def _noise(phonemes: Sequence[LaidPhoneme], times: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """Aperiodicity [frames, bins]."""
+    ends = np.array([phoneme.end for phoneme in phonemes])
+    places = np.minimum(np.searchsorted(ends, times), len(phonemes) - 1)
+    return np.stack([aperiodicity(phoneme.symbol, bins) for phoneme in phonemes])[places]
+
+
+def _envelope(
     words: Sequence[tuple[str, ...]], phonemes: Sequence[LaidPhoneme], voice: Voice, times: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Envelope and aperiodicity per frame: each phoneme's stretch of its word, read at the line's pace."""
+) -> np.ndarray:
+    """Power per frame and bin: each phoneme's stretch of its word, read at the line's pace."""
     sounds = [voice.word(said) for said in words]
     offsets = np.cumsum([0, *(len(sound.envelope) for sound in sounds)])
     envelopes = np.concatenate([sound.envelope for sound in sounds])
-    aperiodicities = np.concatenate([sound.aperiodicity for sound in sounds])
     from_song, to_source = [], []
     for phoneme in phonemes:
         sound, offset = sounds[phoneme.word], offsets[phoneme.word]
@@ -136,9 +143,7 @@ def _spectra(
     places = np.interp(times, from_song, to_source)
     low = np.minimum(places.astype(np.int64), len(envelopes) - 2)
     share = (places - low)[:, None]
-    envelope = (1 - share) * envelopes[low] + share * envelopes[low + 1]
-    aperiodicity = (1 - share) * aperiodicities[low] + share * aperiodicities[low + 1]
-    return envelope, aperiodicity
+    return (1 - share) * envelopes[low] + share * envelopes[low + 1]
 
 
 def _pace(phoneme: LaidPhoneme, first: float, end: float) -> tuple[list[float], list[float]]:

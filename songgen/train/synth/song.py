@@ -144,14 +144,14 @@ def _rooms() -> tuple[np.ndarray, np.ndarray]:
 
 def _mastered(vocal: np.ndarray, bgm: np.ndarray) -> np.ndarray:
     """Both stems float32 at their levels, without a click at the end, the mix below full scale."""
-    level = float(np.sqrt(np.mean(bgm.astype(np.float64) ** 2)))
+    level = float(np.sqrt(np.mean(bgm**2, dtype=np.float64)))
     bgm = bgm * (_BAND_LEVEL / max(level, 1e-9))
-    fade = np.ones(vocal.shape[1])
+    fade = np.ones(vocal.shape[1], np.float32)
     size = int(_FADE_SECONDS * SAMPLE_RATE)
     fade[-size:] = np.linspace(1.0, 0.0, size)
-    stems = np.stack([vocal, bgm]) * fade
+    stems = np.stack([vocal.astype(np.float32), bgm.astype(np.float32)]) * fade
     peak = max(float(np.abs(stems.sum(0)).max()), float(np.abs(stems).max()))
-    return (stems * min(1.0, _PEAK / max(peak, 1e-9))).astype(np.float32)
+    return stems * np.float32(min(1.0, _PEAK / max(peak, 1e-9)))
 
 
 def _spoken_spans(plan: SongPlan, lines: Sequence[SungLine]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:

@@ -1,15 +1,17 @@
 """Words spoken by espeak-ng with the places of their phonemes; knows nothing of singing.
 
 The library keeps state from word to word (phases, noise), which would make a word depend on those before it.
-Each word is therefore spoken by a fork of a process that has spoken none.
+Each word is therefore spoken by a fork of a small process that has spoken none.
 """
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import pickle
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -81,12 +83,19 @@ class Speaker:
 
     def __init__(self, library: str = _LIBRARY) -> None:
         try:
-            self._library: Any = ctypes.CDLL(library)
+            loaded = ctypes.CDLL(library)
         except OSError as error:
             raise FileNotFoundError(_MISSING) from error
-        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
+        rate = loaded.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
         if rate != SPEECH_RATE:
             raise FileNotFoundError(f"espeak-ng started with {rate} instead of {SPEECH_RATE} Hz: {_MISSING}")
+        context = multiprocessing.get_context("fork")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(
+            target=_answer, args=(loaded, other, self._connection), daemon=True
+        )
+        self._process.start()
+        other.close()
 
     def speak(self, voice: str, phonemes: tuple[str, ...]) -> SpokenWord:
         """One word in an espeak voice such as `en-us+f3`, on one pitch.
@@ -94,7 +103,8 @@ class Speaker:
         Raises:
             ValueError: espeak-ng says another number of phonemes than asked for.
         """
-        samples, marks, end = self._in_fork(voice, mnemonics(phonemes))
+        self._connection.send((voice, mnemonics(phonemes)))
+        samples, marks, end = pickle.loads(self._connection.recv_bytes())
         starts = _without_glides(marks, phonemes)
         if len(starts) != len(phonemes):
             raise ValueError(
@@ -102,49 +112,55 @@ class Speaker:
             )
         return SpokenWord(samples, (*starts, max(end, starts[-1] + 1)))
 
-    def _in_fork(self, voice: str, text: str) -> tuple[np.ndarray, list[tuple[int, str]], int]:
-        reading, writing = os.pipe()
+    def close(self) -> None:
+        """End the process that speaks."""
+        self._connection.close()
+        self._process.join()
+
+
+def _answer(library: Any, connection: Connection, other: Connection) -> None:
+    """Speak what is asked for until the asking end is closed; each word in a fork of this process."""
+    other.close()
+    while True:
+        try:
+            voice, text = connection.recv()
+        except EOFError:
+            return
         child = os.fork()
         if not child:
             try:
-                os.close(reading)
-                with os.fdopen(writing, "wb") as pipe:
-                    pickle.dump(self._speak(voice, text), pipe)
+                connection.send_bytes(pickle.dumps(_spoken(library, voice, text)))
             finally:
                 os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            data = pipe.read()
         os.waitpid(child, 0)
-        return pickle.loads(data)
 
-    def _speak(self, voice: str, text: str) -> tuple[np.ndarray, list[tuple[int, str]], int]:
-        blocks: list[np.ndarray] = []
-        marks: list[tuple[int, str]] = []
 
-        def receive(samples: Any, num_samples: int, events: Any) -> int:
-            if num_samples > 0:
-                blocks.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
-            index = 0
-            while events[index].type != _LIST_END:
-                if events[index].type == _PHONEME_EVENT:
-                    marks.append((events[index].sample, events[index].id.decode()))
-                index += 1
-            return 0
+def _spoken(library: Any, voice: str, text: str) -> tuple[np.ndarray, list[tuple[int, str]], int]:
+    blocks: list[np.ndarray] = []
+    marks: list[tuple[int, str]] = []
 
-        callback = _Callback(receive)
-        library = self._library
-        library.espeak_SetSynthCallback(callback)
-        library.espeak_SetVoiceByName(voice.encode())
-        for parameter, value in ((_RATE, WORDS_PER_MINUTE), (_PITCH, 50), (_RANGE, 0), (_WORDGAP, 0)):
-            library.espeak_SetParameter(parameter, value, 0)
-        data = f"[[{text}]]".encode()
-        size = ctypes.c_size_t(len(data) + 1)
-        library.espeak_Synth(data, size, 0, _POSITION_CHARACTER, 0, _UTF8 | _PHONEME_INPUT, None, None)
-        samples = np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
-        spoken = [(sample, name) for sample, name in marks if not name.startswith("_")]
-        ends = [sample for sample, name in marks if name.startswith("_") and sample > 0]
-        return samples, spoken, ends[0] if ends else len(samples)
+    def receive(samples: Any, num_samples: int, events: Any) -> int:
+        if num_samples > 0:
+            blocks.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
+        index = 0
+        while events[index].type != _LIST_END:
+            if events[index].type == _PHONEME_EVENT:
+                marks.append((events[index].sample, events[index].id.decode()))
+            index += 1
+        return 0
+
+    callback = _Callback(receive)
+    library.espeak_SetSynthCallback(callback)
+    library.espeak_SetVoiceByName(voice.encode())
+    for parameter, value in ((_RATE, WORDS_PER_MINUTE), (_PITCH, 50), (_RANGE, 0), (_WORDGAP, 0)):
+        library.espeak_SetParameter(parameter, value, 0)
+    data = f"[[{text}]]".encode()
+    size = ctypes.c_size_t(len(data) + 1)
+    library.espeak_Synth(data, size, 0, _POSITION_CHARACTER, 0, _UTF8 | _PHONEME_INPUT, None, None)
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
+    spoken = [(sample, name) for sample, name in marks if not name.startswith("_")]
+    ends = [sample for sample, name in marks if name.startswith("_") and sample > 0]
+    return samples, spoken, ends[0] if ends else len(samples)
 
 
 def _without_glides(marks: list[tuple[int, str]], phonemes: tuple[str, ...]) -> list[int]:

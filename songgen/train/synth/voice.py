@@ -1,7 +1,7 @@
 """A singer: words spoken once, analysed by WORLD, and put on notes.
 
-WORLD (Morise et al. 2016) takes speech apart into pitch, spectral envelope and aperiodicity. Vowels begin on
-their notes and are stretched to fill them; consonants keep their length and come before the beat.
+WORLD (Morise et al. 2016) makes speech from pitch, spectral envelope and aperiodicity. The envelope is analysed;
+the pitch espeak speaks on is known, and how noisy a phoneme is, is a matter of its class.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from songgen.train.synth.speech import SPEECH_RATE, Speaker
 PERIOD = 0.005
 _PERIOD_MS = 5.0
 UNVOICED = frozenset("P T K F S SH TH CH HH".split())
+_BUZZING = frozenset("Z V DH JH ZH".split())
+_NOISE_HZ = (1500.0, 4500.0)
+_LEAST_NOISE, _VOWEL_NOISE, _BUZZ_NOISE = 0.002, 0.12, 0.8
 _VOWEL_LEVEL = 0.1
 _VOWEL_EVENNESS = 0.7
 _CACHED_WORDS = 900
@@ -46,10 +49,9 @@ SINGERS = {
 
 @dataclass(frozen=True)
 class WordSound:
-    """An analysed word: envelopes (power) and aperiodicity [frames of 5 ms, bins], phoneme bounds in frames."""
+    """An analysed word: envelopes (power) [frames of 5 ms, bins], phoneme bounds in frames."""
 
     envelope: np.ndarray
-    aperiodicity: np.ndarray
     bounds: np.ndarray
 
 
@@ -84,9 +86,16 @@ class Voice:
             if bare(phoneme) in UNVOICED:
                 f0[round(bounds[index]) : round(bounds[index + 1])] = 0.0
         envelope = self.world.cheaptrick(samples, f0, times, SPEECH_RATE)
-        aperiodicity = self.world.d4c(samples, f0, times, SPEECH_RATE, threshold=0.0)
         envelope *= _evening(envelope, bounds, phonemes)[:, None] ** 2
-        return WordSound(envelope.astype(np.float32), aperiodicity.astype(np.float16), bounds)
+        return WordSound(envelope.astype(np.float32), bounds)
+
+
+def aperiodicity(symbol: str, bins: np.ndarray) -> np.ndarray:
+    """How much of a phoneme is noise, 0 ... 1 for each frequency in Hz: more of it higher up."""
+    least, most = _NOISE_HZ
+    most_noise = _BUZZ_NOISE if symbol in _BUZZING else _VOWEL_NOISE
+    share = np.clip((bins - least) / (most - least), 0.0, 1.0)
+    return _LEAST_NOISE + (most_noise - _LEAST_NOISE) * share
 
 
 def load_world() -> Any:
