@@ -13,7 +13,7 @@ from songgen.commands.hub import readable_size
 from songgen.commands.songs import run_line
 from songgen.config import DoctorConfig
 from songgen.models import catalog
-from songgen.models.families import family_of
+from songgen.models.families import NANO, family_of, has_built_in
 from songgen.models.inspection import FoundFile, Inspection
 from songgen.nn.attention import backends
 from songgen.runtime.device import choose_dtype
@@ -130,8 +130,11 @@ def attention_problems(wanted: str, device: torch.device) -> list[str]:
 
 
 def found_models(runtime_dir: Path | None) -> Iterator[str]:
-    """Every model on this disk that songgen can run: published names first, then folders of other names."""
+    """Every model on this disk that songgen can run: the built-in one that sings, published names, then
+    folders of other names."""
     seen = set()
+    if has_built_in(NANO):
+        yield NANO
     for entry in catalog.entries():
         folder = catalog.folder_of(entry, runtime_dir=runtime_dir)
         if folder is None:  # begun and not complete: say what is missing

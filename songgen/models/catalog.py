@@ -216,7 +216,7 @@ def load_model(
     announce: Callable[[str], None] = lambda summary: None,
     **options: Any,
 ) -> SongModel:
-    """Load a model by name (`tiny`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
+    """Load a model by name (`nano`, `base`, `songgeneration_v2_large`, ...) or from a checkpoint's folder.
 
     Args:
         name_or_path: case, `-` and `_` of names are forgiven, and a trailing slash.
@@ -281,7 +281,11 @@ def needs_of(entry: CatalogEntry, dtype: torch.dtype, device: torch.device) -> N
 
 
 def built_in_folder(name_or_path: str | Path) -> Path | None:
-    """The folder of a built-in model, made if it is not there; None for any other name."""
+    """The folder of a built-in model, made if it is not there; None for any other name.
+
+    Raises:
+        FileNotFoundError: its weights are not in this copy of songgen.
+    """
     found = next((name for name in BUILT_IN if _plain(str(name_or_path)) == _plain(name)), None)
     return None if found is None else make_built_in(found)
 

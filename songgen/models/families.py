@@ -19,8 +19,28 @@ if TYPE_CHECKING:  # they need torch: listing and fetching do not
     from songgen.models.inspection import Inspection
     from songgen.runtime.memory import Needs
 
-BUILT_IN = ("tiny", "tiny-fast", "tiny-songbloom")
-"""The built-in models: seeded random weights in the published layouts. They make noise, not music."""
+NANO = "nano"
+"""The built-in model that sings: trained by `songgen train`, its files part of the package."""
+
+NOISE = ("tiny", "tiny-fast", "tiny-songbloom")
+"""The built-in models of seeded random weights in the published layouts. They make noise, not music."""
+
+BUILT_IN = (NANO, *NOISE)
+"""The models that are never downloaded."""
+
+NANO_FOLDER = Path(__file__).resolve().parents[1] / NANO
+
+
+def has_built_in(name: str) -> bool:
+    """Whether a built-in model can be had: `nano` needs its files, the others are made when asked for."""
+    return name != NANO or levo.is_checkpoint(NANO_FOLDER)
+
+
+def describe_built_in(name: str) -> str:
+    """A built-in model in a few words, for lists."""
+    if name != NANO:
+        return "built in (noise, not music)"
+    return "built in (sings)" if has_built_in(name) else "built in, but its weights are not in this copy"
 
 
 def family_of(path: Path) -> str | None:
@@ -31,7 +51,18 @@ def family_of(path: Path) -> str | None:
 
 
 def make_built_in(name: str) -> Path:
-    """The folder of a built-in model, made if it is not there; `name` is one of `BUILT_IN`."""
+    """The folder of a built-in model, made if it is not there; `name` is one of `BUILT_IN`.
+
+    Raises:
+        FileNotFoundError: this copy of songgen is without the weights of `nano`.
+    """
+    if name == NANO:
+        if not has_built_in(name):
+            raise FileNotFoundError(
+                f"{NANO} is not in this copy of songgen: {NANO_FOLDER} holds no weights. Take a release of "
+                "songgen, or make it with `songgen train`; `tiny` runs without weights, and makes noise"
+            )
+        return NANO_FOLDER
     if name == "tiny-songbloom":
         from songgen.models.songbloom.tiny import ensure_tiny as ensure_tiny_songbloom
 

@@ -12,7 +12,7 @@ from songgen.config import UiConfig
 from songgen.engine.journal import draw_seed
 from songgen.linter import Finding, lint_descriptions, lint_lyrics, mend_descriptions, mend_lyrics
 from songgen.models.base import SongModel
-from songgen.models.catalog import BUILT_IN
+from songgen.models.families import NOISE
 from songgen.request_names import check_idx
 from songgen.ui.form import Form, editor_text, form_of, lyric_string, number_of, request_of, sampling_of
 from songgen.ui.history import History, PastSong
@@ -50,8 +50,8 @@ class Desk:
 
     @property
     def is_noise(self) -> bool:
-        """Whether the model is a built-in one: random weights that make noise, not music."""
-        return self.model.name in BUILT_IN
+        """Whether the model is one of random weights, which make noise, not music."""
+        return self.model.name in NOISE
 
     def empty_form(self) -> Form:
         """What the page starts with."""

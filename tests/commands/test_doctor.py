@@ -12,6 +12,7 @@ import torch
 
 from songgen.commands import machine, packages
 from songgen.commands.doctor import main
+from songgen.models import families
 from songgen.nn import attention
 
 GB = 10**9
@@ -19,8 +20,9 @@ GB = 10**9
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder on a machine with 60 GB free and no GPU."""
+    """An empty working folder on a machine with 60 GB free and no GPU; a songgen without nano's weights."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(families, "NANO_FOLDER", tmp_path / "none")
     monkeypatch.setattr("songgen.commands.examination.free_bytes", lambda device: 60 * GB)
     return tmp_path
 
@@ -60,6 +62,15 @@ def test_the_built_in_model_can_run(here: Path, capsys: pytest.CaptureFixture[st
     found = said(capsys, "model=tiny")
     assert "files are there and whole; memory=full: about" in found["Checkpoints"]
     assert found["To"] == "  songgen generate model=tiny input=lyrics.jsonl output.dir=output"
+
+
+def test_the_model_that_sings_is_what_to_type_where_nothing_else_is(
+    here: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(families, "NANO_FOLDER", shutil.copytree(tiny_folder, here / "lib" / "nano"))
+    found = said(capsys)
+    assert found["Checkpoints"].startswith("  nano (")
+    assert found["To"] == "  songgen generate model=nano input=lyrics.jsonl output.dir=output"
 
 
 def test_models_are_found_under_published_and_other_names(

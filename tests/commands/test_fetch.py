@@ -358,7 +358,8 @@ def test_ctrl_c_says_that_it_can_go_on(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tiny", "built in"),
+        ("tiny", "tiny is built in (noise, not music); there is nothing to download"),
+        ("nano", "nano is built in"),
         ("bas", "did you mean base"),
         ("songbloom_full_15s", "did you mean songbloom-"),
         ("songgeneration_v1.5_base", "no weights were published"),

@@ -154,8 +154,8 @@ def test_a_name_that_is_not_on_disk_gives_places_and_the_fetch_line(here: Path) 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("laarge", r"did you mean large\?\nThe catalogue has: tiny, tiny-fast, tiny-songbloom, base,"),
-        ("zzz", r"'zzz' is neither a folder nor a name of the catalogue\nThe catalogue has: tiny"),
+        ("laarge", r"did you mean large\?\nThe catalogue has: nano, tiny, tiny-fast, tiny-songbloom, base,"),
+        ("zzz", r"'zzz' is neither a folder nor a name of the catalogue\nThe catalogue has: nano"),
         ("songgeneration_v1.5_base", "announced by the publisher, no weights were published"),
     ],
 )

@@ -105,6 +105,7 @@ def test_strict_lyrics_are_refused_as_on_the_command_line(desk_of: Callable[...,
 
 def test_only_the_built_in_models_are_noise(desk_of: Callable[..., Desk]) -> None:
     assert desk_of(FakeModel(name="tiny")).is_noise and desk_of(FakeModel(name="tiny-fast")).is_noise
+    assert not desk_of(FakeModel(name="nano")).is_noise
     assert not desk_of(FakeModel()).is_noise
 
 

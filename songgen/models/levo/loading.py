@@ -199,23 +199,8 @@ def _parts(
 ) -> Parts:
     """The parts of a model, each loaded when first used. Files of prompts are looked for only then."""
     language_model, names = files.language_model(config), config.files
-    codec_file, vae_file = files.find(names.codec), files.find(names.vae_model)
-    vae_json = files.find(names.vae_config)
-    try:
-        vae_config = OobleckConfig.from_json_dict(json.loads(vae_json.read_text("utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{vae_json}: {error}") from None
-
-    def make_codec() -> CodecParts:
-        return load_codec(
-            codec_file,
-            vae_file,
-            vae_config,
-            num_heads=config.own.estimator_heads,
-            needs_encoder=config.own.separator or config.num_codebooks == 1,
-            dtype=codec_dtype,
-            device=device,
-        )
+    codec_file = files.find(names.codec)
+    make_codec = _codec_maker(config, files, dtype=codec_dtype, device=device)
 
     def mixed_name() -> str:
         if names.mixed_codec is None:
@@ -254,6 +239,27 @@ def _parts(
         prompt_library=Loaded(lambda: load_library(files.prompt_library())),
         encoder_identity=Loaded(lambda: digest_of(prompt_files())),
         library_identity=Loaded(lambda: digest_of([files.prompt_library()])),
+    )
+
+
+def _codec_maker(
+    config: LevoConfig, files: LevoFiles, *, dtype: torch.dtype, device: torch.device
+) -> Callable[[], CodecParts]:
+    """What loads codec and VAE; their files are found, and the VAE's sizes read, now."""
+    codec_file, vae_file = files.find(config.files.codec), files.find(config.files.vae_model)
+    vae_json = files.find(config.files.vae_config)
+    try:
+        vae_config = OobleckConfig.from_json_dict(json.loads(vae_json.read_text("utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{vae_json}: {error}") from None
+    return lambda: load_codec(
+        codec_file,
+        vae_file,
+        vae_config,
+        num_heads=config.own.estimator_heads,
+        needs_encoder=config.own.separator or config.num_codebooks == 1,
+        dtype=dtype,
+        device=device,
     )
 
 
