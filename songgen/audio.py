@@ -131,6 +131,30 @@ def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
     return Audio(np.ascontiguousarray(samples.T), rate)
 
 
+def read_part(path: Path | str, start: int, num_samples: int) -> Audio:
+    """Read some samples of an audio file, at its own rate, without reading those before them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no audio that can be read, or ends before the last of these samples.
+    """
+    import soundfile
+
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            file.seek(min(start, file.frames))
+            samples = file.read(num_samples, dtype="float32", always_2d=True)
+            rate = int(file.samplerate)
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"{path}: cannot be read as audio: {str(error).rsplit(': ', 1)[-1]}") from error
+    if len(samples) < num_samples:
+        raise ValueError(f"{path}: samples {start} to {start + num_samples} asked for, it ends before them")
+    return Audio(np.ascontiguousarray(samples.T), rate)
+
+
 def check_bits(format: AudioFormat, bits: int | None) -> None:
     """Raise ValueError unless the format can be written with samples of this width (None: its default)."""
     if bits is None or bits in BITS.get(format, ()):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from songgen.audio import read_part
 from songgen.english import PHONEMES
 from songgen.train.truth import FRAME_RATE, FRAME_SAMPLES, SongTruth, read_truth
 
@@ -78,17 +79,13 @@ class SongStore:
         Raises:
             ValueError: the song has no such frames.
         """
-        import soundfile
-
         path = self._paths[index].with_suffix(".flac")
         last = self.truth(index).num_frames
         num_frames = last - start if num_frames is None else num_frames
         if start < 0 or num_frames < 0 or start + num_frames > last:
             raise ValueError(f"{path}: frames {start} to {start + num_frames} asked for, it has 0 to {last}")
-        with soundfile.SoundFile(str(path)) as file:
-            file.seek(start * FRAME_SAMPLES)
-            samples = file.read(num_frames * FRAME_SAMPLES, dtype="float32", always_2d=True)
-        return torch.from_numpy(np.ascontiguousarray(samples.T)).reshape(2, 2, -1)
+        audio = read_part(path, start * FRAME_SAMPLES, num_frames * FRAME_SAMPLES)
+        return torch.from_numpy(audio.samples).reshape(2, 2, -1)
 
 
 def frame_labels(truth: SongTruth) -> FrameLabels:

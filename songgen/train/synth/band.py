@@ -118,7 +118,9 @@ def band_notes(plan: SongPlan, rng: np.random.Generator) -> tuple[list[Played], 
         if section.tag not in SUNG_TAGS and section.chords:
             tune = tunes.setdefault(len(section.chords), _tune(plan, section, rng))
             notes += [
-                Played(_LEAD, key, 84, section.start + place * eighth, section.start + (place + long) * eighth)
+                Played(
+                    _LEAD, key, 84, section.start + place * eighth, section.start + (place + long) * eighth
+                )
                 for place, long, key in tune
             ]
     return notes, tuple(sorted(hits, key=lambda hit: hit.start))
@@ -162,8 +164,8 @@ def _drums(plan: SongPlan, start: float, is_last: bool) -> Iterator[DrumHit]:
             if not (is_last and place >= 6):
                 yield DrumHit(kind, start + place * eighth)
     if is_last and pattern:
-        for place in (6.0, 6.5, 7.0, 7.5):
-            yield DrumHit("snare", start + place * eighth)
+        for stroke in range(4):
+            yield DrumHit("snare", start + (6 + stroke / 2) * eighth)
 
 
 def _stroke(hit: DrumHit) -> Played:

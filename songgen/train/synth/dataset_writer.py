@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import multiprocessing
 import time
@@ -10,8 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from songgen.audio import Audio, encode_audio
 from songgen.files import remove_leftovers, write_together
 from songgen.train.synth.song import make_song, studio
 from songgen.train.truth import FRAME_RATE, SAMPLE_RATE, read_truth
@@ -115,15 +113,11 @@ class _Queue:
 
 def _write_song(songs: Path, seed: int, number: int) -> float:
     """Make and write one song; returns its seconds."""
-    import soundfile
-
     song = make_song(seed, number)
-    channels = np.clip(song.stems.reshape(4, -1).T, -1.0, 1.0)
-    audio = io.BytesIO()
-    soundfile.write(audio, channels, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    audio, _ = encode_audio(Audio(song.stems.reshape(4, -1), SAMPLE_RATE), "flac")
     write_together(
         {
-            songs / f"{number:06d}.flac": audio.getvalue(),
+            songs / f"{number:06d}.flac": audio,
             songs / f"{number:06d}.json": song.truth.to_json().encode(),
         }
     )

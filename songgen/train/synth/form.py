@@ -140,7 +140,7 @@ def plan_song(rng: np.random.Generator, held_out: bool) -> SongPlan:
 
 
 def describe(plan: SongPlan, rng: np.random.Generator) -> str:
-    """The description: gender nearly always where somebody sings, the other fields each left out at times; never empty."""
+    """The description: gender nearly always where somebody sings, other fields left out at times."""
     is_sung = any(section.lines for section in plan.sections)
     fields = [
         (plan.voice if is_sung else "", 0.97),

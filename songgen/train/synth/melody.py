@@ -84,7 +84,7 @@ def scale_pitches(key: Key, lowest: int, highest: int) -> list[int]:
 
 
 def line_rhythm(line: Line, rng: np.random.Generator) -> list[int]:
-    """Eighths of each syllable: of some draws the one with the most stresses on beats and a long last note."""
+    """Eighths of each syllable: of some draws the one with most stresses on beats and a long last note."""
     count = line.num_syllables
     spare = _SUNG_EIGHTHS - count
     best: list[int] = []

@@ -14,6 +14,7 @@ from songgen.train.truth import SungNote
 
 _CONSONANT_SECONDS = (0.035, 0.13)
 _MOST_CONSONANTS = 0.5
+_MOST_BEFORE_SECONDS = 0.18
 _HEAD_SECONDS, _TAIL_SECONDS = 0.05, 0.06
 _GLIDE_SECONDS = 0.07
 _VIBRATO_HZ, _VIBRATO_CENTS, _VIBRATO_AFTER = 5.5, 22.0, 0.3
@@ -60,8 +61,8 @@ def lay_out(words: Sequence[tuple[str, ...]], notes: Sequence[SungNote], voice: 
     for number in range(len(vowels) + 1):
         between = range(bounds[number] + 1, bounds[number + 1])
         until = notes[number].start if number < len(notes) else notes[-1].end
-        room = until - notes[number - 1].start if number else 1.0
-        scale = min(1.0, _MOST_CONSONANTS * room / max(sum(lengths[i] for i in between), 1e-9))
+        room = _MOST_CONSONANTS * (until - notes[number - 1].start) if number else _MOST_BEFORE_SECONDS
+        scale = min(1.0, room / max(sum(lengths[i] for i in between), 1e-9))
         for index in reversed(between):
             ends[index] = until
             until -= lengths[index] * scale

@@ -91,9 +91,7 @@ class Speaker:
             raise FileNotFoundError(f"espeak-ng started with {rate} instead of {SPEECH_RATE} Hz: {_MISSING}")
         context = multiprocessing.get_context("fork")
         self._connection, other = context.Pipe()
-        self._process = context.Process(
-            target=_answer, args=(loaded, other, self._connection), daemon=True
-        )
+        self._process = context.Process(target=_answer, args=(loaded, other, self._connection), daemon=True)
         self._process.start()
         other.close()
 
@@ -164,7 +162,7 @@ def _spoken(library: Any, voice: str, text: str) -> tuple[np.ndarray, list[tuple
 
 
 def _without_glides(marks: list[tuple[int, str]], phonemes: tuple[str, ...]) -> list[int]:
-    """Starts of the phonemes asked for: espeak links vowels with an `r` or `j` of its own; those are left out."""
+    """Starts of the phonemes asked for: not the `r` or `j` that espeak links vowels with."""
     starts: list[int] = []
     for sample, name in marks:
         wanted = bare(phonemes[len(starts)]) if len(starts) < len(phonemes) else ""

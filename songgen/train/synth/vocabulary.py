@@ -1,27 +1,30 @@
-"""Words that songs are made of, by what they can do in a line, and which of them only held-out songs may use."""
+"""Words that songs are made of, by what they can do in a line; some are for held-out songs only."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from functools import cache
 
-NOUNS = """
+from songgen.english import is_vowel, pronounce
+
+_NOUNS = """
 night day light star moon sun sky rain snow wind fire water river ocean sea wave shore sand stone mountain
 hill valley field road street city town home house door window room floor wall garden tree leaf flower rose
 bird wing feather song sound voice word name letter story book page line poem dream sleep heart soul mind
-hand arm eye face smile tear kiss breath skin bone blood body shoulder finger touch love hope faith trust truth
-lie fear pain sorrow joy laughter peace war storm thunder lightning cloud shadow darkness morning evening
-midnight summer winter autumn spring season year month week hour minute moment time clock bell tower bridge
-train car wheel engine ship boat sail harbor island anchor highway corner station ticket letter picture
+hand arm eye face smile tear kiss breath skin bone blood body shoulder finger touch love hope faith trust
+truth lie fear pain sorrow joy laughter peace war storm thunder lightning cloud shadow darkness morning
+evening midnight summer winter autumn spring season year month week hour minute moment time clock bell tower
+bridge train car wheel engine ship boat sail harbor island anchor highway corner station ticket letter picture
 mirror glass bottle wine coffee sugar honey bread table chair bed blanket pillow candle lantern lamp flame
 spark ember ash smoke silver gold diamond crown king queen angel devil ghost stranger friend lover brother
 sister mother father baby child girl boy woman man world earth heaven planet space rocket radio guitar piano
 drum music melody rhythm dance party neon paper ribbon ring chain key lock secret promise memory mistake
 reason answer question wish miracle magic wonder treasure money pocket jacket shoe dress color blue red green
 yellow thread needle rope ladder compass map journey distance border line circle center edge side
-""".split()
+"""
 
-VERBS = """
+_VERBS = """
 run walk fall fly sing dance dream wake sleep breathe burn shine glow fade break bend hold carry give take
 bring keep lose find follow lead call whisper shout cry laugh smile hear listen see watch look feel touch
 know learn remember forget believe wonder wait stay leave come go return turn move stand climb rise sink swim
@@ -29,22 +32,26 @@ float drift sail drive ride travel wander hide seek show tell say speak write re
 play win fight try open close start finish begin end love need want miss hate hurt heal save change grow
 live die kiss hug catch throw reach pull push lift drop cover answer promise trust borrow steal buy sell pay
 count measure wash clean cook drink eat taste cross pass meet hurry rest shake roll spin
-""".split()
+"""
 
-ADJECTIVES = """
+_ADJECTIVES = """
 old new young little big small tall long short high low deep wide bright dark light heavy soft hard warm cold
 cool hot dry wet clean empty full open broken golden silver crystal purple crimson scarlet lonely happy sad
 gentle quiet silent loud sweet bitter tender simple easy crazy lazy sleepy hungry thirsty restless fearless
 careless endless timeless hidden frozen stolen distant early final only perfect precious pretty lovely
 beautiful wonderful magical electric burning shining falling flying running dancing dreaming sleeping
 waiting hollow yellow faded painted secret sacred holy wild free true real strange honest humble
-""".split()
+"""
 
-PLACES = """
+_PLACES = """
 tonight today tomorrow again forever together alone always never slowly softly gently quickly sweetly
-""".split()
+"""
 
-GROUPS = {"N": NOUNS, "V": VERBS, "A": ADJECTIVES, "T": PLACES}
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    name: tuple(words.split())
+    for name, words in (("N", _NOUNS), ("V", _VERBS), ("A", _ADJECTIVES), ("T", _PLACES))
+}
+"""Nouns, verbs, adjectives, and words that end a line."""
 _HELD_OUT_SHARE = 12
 _SYLLABLES = (1, 3)
 _LETTERS = (3, 8)
@@ -75,13 +82,9 @@ def _dictionary() -> tuple[str, ...]:
 
 
 def _is_singable(word: str) -> bool:
-    from songgen.english import is_vowel
-
     return _SYLLABLES[0] <= sum(is_vowel(phoneme) for phoneme in phonemes_of(word)) <= _SYLLABLES[1]
 
 
 def phonemes_of(word: str) -> tuple[str, ...]:
     """The ARPAbet of one word, with stress."""
-    from songgen.english import pronounce
-
     return tuple(phoneme for said in pronounce(word) for phoneme in said.phonemes)

@@ -1,7 +1,7 @@
 """A singer: words spoken once, analysed by WORLD, and put on notes.
 
-WORLD (Morise et al. 2016) makes speech from pitch, spectral envelope and aperiodicity. The envelope is analysed;
-the pitch espeak speaks on is known, and how noisy a phoneme is, is a matter of its class.
+WORLD (Morise et al. 2016) makes speech from pitch, spectral envelope and aperiodicity. The envelope is
+analysed; the pitch espeak speaks on is known, and how noisy a phoneme is, is a matter of its class.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from songgen.english import bare, is_vowel
 from songgen.train.synth.speech import SPEECH_RATE, Speaker
 
 PERIOD = 0.005
-_PERIOD_MS = 5.0
-UNVOICED = frozenset("P T K F S SH TH CH HH".split())
-_BUZZING = frozenset("Z V DH JH ZH".split())
+UNVOICED = frozenset(("P", "T", "K", "F", "S", "SH", "TH", "CH", "HH"))
+_BUZZING = frozenset(("Z", "V", "DH", "JH", "ZH"))
 _NOISE_HZ = (1500.0, 4500.0)
 _LEAST_NOISE, _VOWEL_NOISE, _BUZZ_NOISE = 0.002, 0.12, 0.8
 _VOWEL_LEVEL = 0.1
