@@ -177,7 +177,8 @@ def song(**changes: object) -> SongTruth:
     facts: dict[str, object] = {
         "seed": 0, "num_frames": 250,
         "lyrics": "[intro-short] ; [verse] Go.", "descriptions": "female, pop",
-        "voice": "female", "genre": "pop", "mood": "happy", "bpm": 100, "sections": (), "key": Key(0, "major"),
+        "voice": "female", "genre": "pop", "mood": "happy", "bpm": 100,
+        "sections": (), "key": Key(0, "major"),
         "words": (), "phonemes": (Span("G", 2.0, 2.2), Span("OW", 2.2, 3.0)), "notes": (), "chords": (),
         "beats": (), "drums": (), "f0_hz": tuple([0.0] * 50 + [440.0] * 200),
     }  # fmt: skip

@@ -33,8 +33,8 @@ from songgen.train.truth import SAMPLE_RATE, SongTruth
 Array = npt.NDArray[np.float32]
 Stems = Mapping[Stem, Array]
 
-REGISTER_BORDER = 57.0
-"""MIDI note of the median pitch that divides low voices from high ones; set from the true songs."""
+REGISTER_BORDER = 59.5
+"""MIDI note between the median pitches of low voices (true ones: 52 ... 57) and high ones (62 ... 65)."""
 
 
 @dataclass(frozen=True)
