@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from songgen.models.levo.codec import FILL_BGM, FILL_VOCAL
 from songgen.nn.rvq import ResidualVQ, VectorQuantizer
+from songgen.train.curves import read_losses
 from songgen.train.dataset import SongStore
 from songgen.train.loop import LoopSettings, train
 from songgen.train.token_audio import MelMaker, pitch_classes, pitch_of_classes, track_audio
@@ -170,8 +171,7 @@ def test_the_loss_falls_and_codes_are_used(data: Path, tmp_path: Path) -> None:
     loop = replace(LOOP, steps=60)
     own = TokensStage(SongStore(data), SETTINGS, 60)
     train(own, loop, tmp_path)
-    lines = [eval(line, {"null": None}) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
+    losses = [line["loss"] for line in read_losses(tmp_path / "losses.jsonl") if "loss" in line]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     measured = own.module.eval() and own.evaluate()
     assert measured["mixed/used"] > 0.3 and measured["mixed/phoneme"] > 0.1

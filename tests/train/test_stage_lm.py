@@ -1,0 +1,275 @@
+"""The language model stages on three songs of seconds: layout, conditions, guides, losses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_songs import write_small_songs
+
+from songgen.english import PHONEMES
+from songgen.models.levo.condition import TextConditioner
+from songgen.models.levo.pattern import from_sequence, to_sequence
+from songgen.models.levo.slots import LelmSlots
+from songgen.nn.llama import Llama, LlamaConfig, RotaryTable
+from songgen.train.curves import read_losses
+from songgen.train.dataset import SongStore
+from songgen.train.lm import LmSettings, LmStage, first_pass, load_lelm, make_stage, stem_hidden
+from songgen.train.lm_data import NOTHING_DROPPED, NOWHERE, Dropout, LmSource, lyric_places
+from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
+from songgen.train.lm_guide import Guide, Projections, guide_hits, guide_loss
+from songgen.train.lm_start import is_second
+from songgen.train.loop import LoopSettings, train
+from songgen.train.token_codes import codes_path
+
+SIZES = LmSizes(
+    width=32,
+    num_heads=2,
+    ffn_dim=48,
+    num_layers=3,
+    num_layers_sub=2,
+    code_size=12,
+    delay=3,
+    max_seconds=8,
+    prompt_seconds=1,
+    lyric_positions=60,
+    description_positions=20,
+)
+SETTINGS = LmSettings(
+    sizes=SIZES, batch_positions=450, guides=(Guide(1, 0, ahead=0), Guide(2, 1)), held_out=1
+)
+LOOP = LoopSettings(
+    steps=24, learning_rate=8e-3, warmup=2, log_every=1, evaluate_every=0, precision="fp32", optimizer="muon"
+)
+EVERYTHING_DROPPED = Dropout(everything=1.0, prompt=1.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_small_songs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Codes that say which phoneme is sung; the other rows follow the first."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "codes").mkdir()
+    store = SongStore(data)
+    for song in range(len(store)):
+        truth = store.truth(song)
+        middles = (np.arange(truth.num_frames) + 0.5) / 25
+        mixed = np.zeros(truth.num_frames, np.int16)
+        for span in truth.phonemes:
+            mixed[(middles >= span.start) & (middles < span.end)] = 1 + PHONEMES.index(span.name) % 9
+        np.save(codes_path(folder, store.number(song)), np.stack([mixed, (mixed + 1) % 12, mixed * 0 + 11]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def conditioner(data: Path, work: Path) -> TextConditioner:
+    store = SongStore(data)
+    return load_text(ensure_text_files(work, SIZES, [store.truth(0).descriptions]))[1]
+
+
+@pytest.fixture(scope="module")
+def source(data: Path, work: Path, conditioner: TextConditioner) -> LmSource:
+    return LmSource(SongStore(data), work, conditioner, [0, 1, 2], batch_positions=900)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`lm` and then `lm-dual`, a few steps each."""
+    for part, name in (("first", "lm"), ("dual", "lm-dual")):
+        train(stage(data, work, part=part), LOOP, work / name)
+    return work
+
+
+def stage(data: Path, work: Path, **changes: object) -> LmStage:
+    return make_stage(data, work, replace(SETTINGS, **changes), LOOP)  # type: ignore[arg-type]
+
+
+def test_columns_are_those_of_the_pattern_with_an_end(source: LmSource) -> None:
+    batch = source.collate([0, 2], np.random.default_rng(0), NOTHING_DROPPED)
+    config = source.config
+    for row, song in enumerate((0, 2)):
+        codes = source.song(song).codes_KT
+        ended = torch.cat([codes, torch.full((3, 1), config.eos)], dim=1)
+        own = to_sequence(ended, config.delays, config.special)
+        columns = batch.columns_BKS[row]
+        assert torch.equal(columns[:, : own.shape[1]], own)
+        assert (columns[:, own.shape[1] :] == config.special).all()
+        assert torch.equal(batch.is_scored_BKS[row], columns != config.special)
+        read = from_sequence(own, config.delays)
+        assert (read[:, -1] == config.eos).all() and torch.equal(read[:, :-1], codes)
+
+
+def test_places_point_at_the_phoneme_that_is_sung(
+    source: LmSource, data: Path, conditioner: TextConditioner
+) -> None:
+    """In the intro at its tag, then at each phoneme in turn, after the last one at it."""
+    truth = SongStore(data).truth(0)
+    ids = conditioner.lyrics.encode(truth.lyrics)
+    places = lyric_places(truth, ids, conditioner)
+    labels = source.song(0).phoneme_T
+    assert len(places) == truth.num_frames
+    first = conditioner.lyrics.id_of(PHONEMES[0])
+    for place, label in zip(places.tolist(), labels.tolist(), strict=True):
+        if label:
+            assert ids[place] - first == label - 1
+    assert ids[int(places[0])] == conditioner.lyrics.id_of("[intro-short]")
+    assert ids[int(places[-1])] - first == PHONEMES.index(truth.phonemes[-1].name)
+    sung = places[labels > 0]
+    assert (sung.diff() >= 0).all() and sung.diff().max() <= 2
+
+
+def test_batches_hold_the_places_of_their_columns(source: LmSource) -> None:
+    batch = source.collate([1], np.random.default_rng(0), NOTHING_DROPPED)
+    song = source.song(1)
+    num_frames = song.codes_KT.shape[1]
+    assert torch.equal(batch.places_BS[0, 1 : 1 + num_frames], song.places_T)
+    assert int(batch.places_BS[0, 0]) == NOWHERE
+    assert (batch.places_BS[0, 1 + num_frames :] == NOWHERE).all()
+
+
+def test_lyrics_of_other_phonemes_than_the_truth_are_an_error(
+    data: Path, conditioner: TextConditioner
+) -> None:
+    truth = SongStore(data).truth(0)
+    with pytest.raises(ValueError, match="make the songs again"):
+        lyric_places(truth, conditioner.lyrics.encode("[verse] Other words."), conditioner)
+
+
+def test_a_dropped_row_is_the_null_row_of_inference(source: LmSource, conditioner: TextConditioner) -> None:
+    truth = source.song(0)
+    told = conditioner.of_request(truth.lyrics, truth.descriptions, bgm=False)
+    batch = source.collate([0], np.random.default_rng(0), EVERYTHING_DROPPED)
+    for name in ("lyric_ids", "structure_rows", "description_ids", "prompt_ids"):
+        assert torch.equal(getattr(batch.conditions, name)[0], getattr(told, name)[1]), name
+    assert (batch.places_BS == NOWHERE).all()
+    batch = source.collate([0], np.random.default_rng(0), NOTHING_DROPPED)
+    for name in ("lyric_ids", "structure_rows", "description_ids", "prompt_ids"):
+        assert torch.equal(getattr(batch.conditions, name)[0], getattr(told, name)[0]), name
+
+
+def test_prompts_are_mixed_codes_of_the_song_alone(source: LmSource) -> None:
+    dropout = Dropout(everything=0.0, description=0.0, prompt=1.0, foreign_prompt=0.0)
+    batch = source.collate([0], np.random.default_rng(3), dropout)
+    config, prompt = source.config, batch.conditions.prompt_ids[0]
+    assert int(prompt[0, 0]) == config.eos
+    assert (prompt[1:] == config.special).all()
+    codes = source.song(0).codes_KT[0]
+    cuts = codes.unfold(0, config.prompt_frames, 1)
+    assert (cuts == prompt[0, 1 : 1 + config.prompt_frames]).all(1).any()
+
+
+def test_a_batch_is_a_function_of_the_generator(source: LmSource) -> None:
+    one, same = (source.batch(np.random.default_rng(5), Dropout()) for _ in range(2))
+    assert torch.equal(one.columns_BKS, same.columns_BKS)
+    assert torch.equal(one.conditions.lyric_ids, same.conditions.lyric_ids)
+    assert torch.equal(one.conditions.prompt_ids, same.conditions.prompt_ids)
+
+
+def test_songs_without_codes_are_said_to_be_missing(
+    data: Path, conditioner: TextConditioner, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="songgen train codes"):
+        LmSource(SongStore(data), tmp_path, conditioner, [0], batch_positions=900)
+
+
+def test_training_computes_the_logits_of_inference(
+    data: Path, source: LmSource, trained: Path, conditioner: TextConditioner
+) -> None:
+    """One song, two paths: the training pass over all columns, and cached steps, for both parts."""
+    lelm = load_lelm(data, trained, SETTINGS)
+    batch = source.collate([0], np.random.default_rng(0), NOTHING_DROPPED)
+    num_columns = batch.columns_BKS.shape[2] - 1
+    song = source.song(0)
+    with torch.no_grad():
+        first = first_pass(lelm, batch, num_columns, set())
+        logits = [
+            lelm.logits_first(first.hidden_BSD),
+            *lelm.logits_stems(stem_hidden(lelm, batch, first)),
+        ]
+        slots = LelmSlots(lelm, 1)
+        slots.prefill(0, conditioner.of_request(song.lyrics, song.descriptions, bgm=False))
+        for column in range(num_columns):
+            fed = batch.columns_BKS[:, :, column]
+            conditional, _ = slots.step(fed, torch.tensor([column]), slots.capacity)
+            for row in range(3):
+                expected = conditional[0, row]
+                torch.testing.assert_close(logits[row][0, column], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_loss_falls_and_guides_find_the_phonemes(trained: Path) -> None:
+    lines = read_losses(trained / "lm/losses.jsonl")
+    told = [line for line in lines if "loss" in line]
+    assert told[-1]["code_0"] < 0.8 * told[0]["code_0"]
+    assert told[-1]["guide_1"] < 0.9 * told[0]["guide_1"]
+    assert "held_out/looks_0" in lines[-1] and "held_out/text_gain" in lines[-1]
+    told = [line for line in read_losses(trained / "lm-dual/losses.jsonl") if "loss" in line]
+    assert told[-1]["code_1"] < told[0]["code_1"] and told[-1]["code_2"] < told[0]["code_2"]
+
+
+def test_each_part_moves_its_own_tensors_only(data: Path, trained: Path) -> None:
+    first, both = (
+        torch.load(trained / name / "checkpoint.pt", weights_only=True)["module"]
+        for name in ("lm", "lm-dual")
+    )
+    changed = {name for name in first if not torch.equal(first[name], both[name])}
+    assert changed and all(is_second(name.removeprefix("lelm.")) for name in changed)
+    own = stage(data, trained, part="dual")
+    loss, _ = own.loss(own.batch(np.random.default_rng(0)), 0)
+    loss.backward()
+    for name, parameter in own.module.lelm.named_parameters():
+        if not is_second(name):
+            assert parameter.grad is None, name
+    assert own.module.lelm.transformer2.model.layers[0].mlp.up_proj.weight.grad is not None
+
+
+def test_the_second_part_needs_the_first(data: Path, work: Path, tmp_path: Path) -> None:
+    (tmp_path / "codes").symlink_to(work / "codes")
+    with pytest.raises(FileNotFoundError, match="songgen train lm"):
+        stage(data, tmp_path, part="dual")
+
+
+def test_guides_read_the_weights_that_attention_uses() -> None:
+    config = LlamaConfig(16, 16, 2, 2, 1e4, 12)
+    torch.manual_seed(0)
+    llama = Llama(config)
+    rope = RotaryTable.build(config, torch.float32, torch.device("cpu"))
+    inputs, kept = torch.randn(1, 12, 16), Projections()
+    with kept.of(llama, {1}):
+        llama.prompt(inputs, rope, None)
+    whole = torch.cat([kept.weights(llama, Guide(1, head), rope, 0, slice(0, 12)) for head in range(2)])
+    torch.testing.assert_close(whole.sum(-1), torch.ones(2, 12))
+    assert (whole.triu(1) == 0).all()
+    some = kept.weights(llama, Guide(1, 1), rope, 5, slice(2, 4))
+    torch.testing.assert_close(some[0], whole[1, 5:, 2:4])
+
+
+def test_the_guides_loss_is_least_at_the_right_token() -> None:
+    places = torch.tensor([[2, NOWHERE, 0]])
+    right, beside, wrong = (torch.full((1, 3, 5), 1e-3) for _ in range(3))
+    right[0, 0, 2] = right[0, 2, 0] = 0.9
+    beside[0, 0, 3] = beside[0, 2, 1] = 0.9
+    wrong[0, 0, 4] = wrong[0, 2, 4] = 0.9
+    losses = [float(guide_loss(weights, places)) for weights in (right, beside, wrong)]
+    assert losses[0] < 0.2 < losses[1] < 2 < losses[2]
+    assert [guide_hits(weights, places) for weights in (right, beside, wrong)] == [(2, 2), (2, 2), (0, 2)]
+    assert float(guide_loss(right, torch.full((1, 3), NOWHERE))) == 0
+
+
+def test_the_text_files_stay_with_their_first_vocabulary(tmp_path: Path) -> None:
+    folder = ensure_text_files(tmp_path, SIZES, ["female, pop", "male, rock"])
+    _, text = load_text(folder)
+    before = text.descriptions.encode("female, pop")
+    assert len(before) <= 4
+    ensure_text_files(tmp_path, replace(SIZES, sampling={"top_k": 7}), ["other, words"])
+    config, text = load_text(folder)
+    assert text.descriptions.encode("female, pop") == before and config.sampling.top_k == 7
+    assert config.own.lyric_text == "phonemes" and not config.own.separator
