@@ -31,7 +31,7 @@ def checked(path: Path, fix_to: Path | None = None, **options: Any) -> tuple[int
     return run(path, fix_to, RULES, lines.append, **options), lines
 
 
-@pytest.mark.parametrize("name", ["lyrics.jsonl", "lyrics_full.jsonl"])
+@pytest.mark.parametrize("name", ["lyrics.jsonl", "lyrics_full.jsonl", "lyrics_zh.jsonl"])
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_the_samples_are_clean_for_the_smallest_model(repository: Path, name: str, version: Any) -> None:
     rules = TextRules(version=version, max_lyric_tokens=300, max_description_tokens=50, max_seconds=150)
@@ -44,8 +44,18 @@ def test_sample_has_a_line_of_each_kind(repository: Path) -> None:
     assert {"bgm", "separate", None} <= {request.generate_type for request in requests}
     assert any(not request.lyrics for request in requests)
     assert {request.descriptions is None for request in requests} == {True, False}
-    assert {request.lyrics.isascii() for request in requests} == {True, False}
-    assert all(request.max_seconds is not None and request.max_seconds <= 12 for request in requests)
+    assert {request.prompt_audio_path is None for request in requests} == {True, False}
+    assert {request.auto_prompt_audio_type for request in requests} == {None, "Pop"}
+    assert len(requests) == 8
+    assert all(request.max_seconds is not None and request.max_seconds <= 20 for request in requests)
+
+
+def test_the_sample_is_clean_for_a_model_that_knows_english_only(repository: Path) -> None:
+    rules = TextRules(version="v1", languages=("en",), model="nano", max_seconds=60)
+    report = check_file(repository / "sample" / "lyrics.jsonl", rules)
+    assert [item.findings for item in report.checked] == [[]] * 8
+    foreign = check_file(repository / "sample" / "lyrics_zh.jsonl", rules)
+    assert all("language" in [finding.rule for finding in item.findings] for item in foreign.checked)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from songgen.models.levo.conditions import NO_PROMPT, LevoConditions, StylePrompt, fit_prompt, prompt_rows
 from songgen.models.levo.config import LevoConfig
-from songgen.models.levo.phoneme_text import PhonemeTokenizer
+from songgen.models.levo.phoneme_text import PhonemeTokenizer, lyrics_without_voice
 from songgen.models.levo.text import (
     LyricTokenizer,
     TextTokenizer,
@@ -59,9 +59,10 @@ class TextConditioner:
         self, lyrics: str, description: str | None, *, bgm: bool, prompt: StylePrompt = NO_PROMPT
     ) -> LevoConditions:
         """Conditions of a request's texts; `bgm` asks for a song without voice."""
-        return self.of_model_text(
-            model_lyrics(lyrics, bgm=bgm), model_description(description, self.version, bgm=bgm), prompt
-        )
+        text = model_lyrics(lyrics, bgm=bgm)
+        if bgm and self.config.own.lyric_text == "phonemes":  # such models know no empty song
+            text = lyrics_without_voice(lyrics)
+        return self.of_model_text(text, model_description(description, self.version, bgm=bgm), prompt)
 
     def of_model_text(
         self, lyrics: str, description: str | None, prompt: StylePrompt = NO_PROMPT

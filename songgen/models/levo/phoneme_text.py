@@ -11,8 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from songgen.english import PHONEMES, bare, pronounce
+from songgen.lyrics import SUNG_TAGS, parse_lyrics
 from songgen.models.levo.config import STRUCTURE_ROWS
 from songgen.models.levo.text import END, PAD, START
+
+WITHOUT_VOICE = "[inst-medium] ; [outro-short]"
+"""What a song without voice is made of where its lyrics name no section that is played."""
 
 LINE_END = "."
 """The token of one or several of `.`, `!`, `?` and line breaks behind words."""
@@ -99,3 +103,14 @@ class PhonemeTokenizer:
         for match in _LINE_END.finditer(text):
             if match.start() not in points and (match.group().strip() or text[: match.start()].strip()):
                 yield match.start(), LINE_END, match.span()
+
+
+def lyrics_without_voice(lyrics: str) -> str:
+    """The lyrics of a song without voice: its sections that are played, as such songs are written.
+
+    >>> lyrics_without_voice("[intro-short] ; [verse] Go. ; [outro-short]")
+    '[intro-short] ; [outro-short]'
+    """
+    sections = parse_lyrics(lyrics).sections
+    played = [f"[{section.tag}]" for section in sections if section.tag not in SUNG_TAGS]
+    return " ; ".join(played) or WITHOUT_VOICE

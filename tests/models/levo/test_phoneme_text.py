@@ -51,7 +51,25 @@ def test_words_are_phonemes_and_sentences_end_with_one_token(tokenizer: PhonemeT
 
 def test_no_text_is_the_start_alone_but_a_song_without_voice_is_not(tokenizer: PhonemeTokenizer) -> None:
     assert tokenizer.encode(None) == tokenizer.encode("") == [tokenizer.id_of(START)]
-    assert names(tokenizer, ".") == [LINE_END]  # what the model gets in bgm mode
+    assert names(tokenizer, ".") == [LINE_END]
+
+
+@pytest.mark.parametrize(
+    ("lyrics", "expected"),
+    [
+        ("[intro-short] ; [verse] Go. ; [inst-long] ; [chorus] Go.", "[intro-short] ; [inst-long]"),
+        ("[verse] Go.", "[inst-medium] ; [outro-short]"),
+        ("", "[inst-medium] ; [outro-short]"),
+    ],
+)
+def test_a_song_without_voice_has_only_sections_that_are_played(
+    phoneme_folder: Path, lyrics: str, expected: str
+) -> None:
+    model = load(phoneme_folder, device="cpu", max_seconds=2)
+    conditions = model.condition(SongRequest(idx="a", lyrics=lyrics, generate_type="bgm"))
+    ids = model.text.lyrics.encode(expected)
+    assert conditions.lyric_ids[0, : len(ids)].tolist() == ids
+    assert (conditions.lyric_ids[0, len(ids) :] == model.text.lyrics.pad_id).all()
 
 
 def test_tokens_lie_where_their_words_are(tokenizer: PhonemeTokenizer) -> None:
