@@ -20,7 +20,7 @@ LEAD_IN_SECONDS = 0.2
 TAIL_SECONDS = 0.8
 BGM_SHARE = 0.1
 _LONGEST_SECONDS = 58.0
-_SECONDS = {"short": (4.0, 8.2), "medium": (10.0, 16.0), "long": (20.0, 25.0)}
+_SECONDS = {"short": (4.0, 8.2), "medium": (10.1, 16.0), "long": (20.1, 25.0)}
 
 # Scale degrees (0 = tonic) of one chord a bar, four bars.
 PROGRESSIONS = {
