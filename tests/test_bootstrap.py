@@ -21,6 +21,7 @@ SCRIPTS = (
     "generate.sh",
     "tools/setup_env.sh",
     "tools/find_browser.sh",
+    "tools/find_singers.sh",
     "tools/gradio/run.sh",
     "tools/test.sh",
     "tools/check_dockerfiles.sh",
@@ -32,6 +33,7 @@ SCRIPTS = (
     "requirements_nodeps.txt",
     "requirements_ui.txt",
     "requirements_dev.txt",
+    "requirements_data.txt",
 )
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 
@@ -428,6 +430,7 @@ def test_requirements_and_package_agree(repository: Path) -> None:
     extras = project["optional-dependencies"]
     assert set(names(extras["prompt"])) <= set(installed) | set(names(file("requirements_nodeps.txt")))
     assert set(names(extras["ui"])) == set(names(file("requirements_ui.txt")))
+    assert set(names(extras["data"])) == set(names(file("requirements_data.txt")))
     tested = ("dev", "plot", "evaluate", "ray", "slurm", "ui")
     dev = names([line for extra in tested for line in extras[extra]])
     assert set(dev) == set(names(file("requirements_dev.txt")))
@@ -465,6 +468,41 @@ def test_the_browser_is_debians_or_its_tests_are_skipped(
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
     assert message in done.stderr
     assert (tmp_path / "chromium").exists() == (apt == "install" and uid == "0")
+
+
+@pytest.mark.parametrize(
+    ("apt", "packages", "uid", "message"),
+    [
+        ("install", "yes", "0", "installing Debian's espeak-ng and FluidSynth"),
+        ("install", "no", "0", "no pyworld or pyfluidsynth in"),
+        ("fail", "yes", "0", "apt-get install espeak-ng failed: tests that sing are skipped"),
+        ("install", "yes", "1000", "no espeak-ng or FluidSynth, and this is not root on a Debian"),
+    ],
+)
+def test_what_sings_is_debians_or_its_tests_are_skipped(
+    repository: Path, tmp_path: Path, apt: str, packages: str, uid: str, message: str
+) -> None:
+    """As for the browser: a sentence where something is missing, never a failure."""
+    put = f": >'{tmp_path}/there'"
+    action = f'case "$*" in *install*) {put} ;; esac' if apt == "install" else "exit 1"
+    python = f'case "$*" in -) cat >/dev/null; [ -e {tmp_path}/there ] ;; *) [ {packages} = yes ] ;; esac'
+    bodies = {"apt-get": action, "id": f"echo {uid}", "timeout": 'shift; exec "$@"', "a-python": python}
+    for name, body in bodies.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("sh", "cat", "env"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    tools = repository / "tools"
+    script = (
+        f"songgen_root={tmp_path}; songgen_python=a-python; . {tools}/setup_env.sh; "
+        f". {tools}/find_singers.sh; songgen_find_singers && songgen_find_singers && echo went on"
+    )
+    shell = str(shutil.which("sh"))
+    done = subprocess.run(
+        [shell, "-c", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize("script", ["generate.sh", "tools/gradio/run.sh"])

@@ -33,6 +33,8 @@ OPTIONAL = {
     "hydra-submitit-launcher": ("slurm", "sweeps on Slurm"),
     "pyloudnorm": ("evaluate", "loudness in songgen evaluate"),
     "rapidfuzz": ("evaluate", "phoneme error rates in songgen evaluate"),
+    "pyworld": ("data", "synthetic songs: songgen train synth"),
+    "pyfluidsynth": ("data", "synthetic songs: songgen train synth"),
     "faster-whisper": ("asr", "transcripts of songgen's own in songgen evaluate"),
 }
 """Package to the extra of songgen that brings it, and what cannot be done without it."""
