@@ -22,9 +22,10 @@ from songgen.models.levo.conditions import LevoConditions
 from songgen.models.levo.lelm import LeLM
 from songgen.nn.llama import Llama, RotaryTable
 from songgen.train.dataset import SongStore
-from songgen.train.lm_data import NOTHING_DROPPED, NOWHERE, Dropout, LmBatch, LmSource
+from songgen.train.lm_data import NOTHING_DROPPED, Dropout, LmBatch, LmSource
 from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
 from songgen.train.lm_guide import Guide, Projections, ahead_of, guide_hits, guide_loss
+from songgen.train.lm_songs import NOWHERE, SongReader
 from songgen.train.lm_start import freeze_for_, start_
 from songgen.train.loop import LoopSettings, load_trained
 
@@ -87,7 +88,7 @@ def first_pass(lelm: LeLM, batch: LmBatch, num_columns: int, layers: set[int]) -
     """Run the prefix and the first `num_columns` columns through transformer 1, keeping some projections."""
     stack, provider = lelm.stacks[0], lelm.condition_provider
     prefix, prefix_sub = provider.prefix(batch.conditions)
-    codes = lelm.emb[0](batch.columns_BKS[:, 0, :num_columns])
+    codes = lelm.emb[0](batch.inputs_BKS[:, 0, :num_columns])
     rope, kept = rotary(stack, prefix), Projections()
     with kept.of(stack, layers):
         hidden = stack.prompt(torch.cat([prefix, codes], dim=1), rope, None)
@@ -98,7 +99,7 @@ def first_pass(lelm: LeLM, batch: LmBatch, num_columns: int, layers: set[int]) -
 def stem_hidden(lelm: LeLM, batch: LmBatch, first: FirstPass) -> Tensor:
     """Outputs of transformer 2 for the columns of `first`, `[B, S, D]`."""
     num_columns = first.hidden_BSD.shape[1]
-    stems = lelm.embed_stems(batch.columns_BKS[:, :, :num_columns])
+    stems = lelm.embed_stems(batch.inputs_BKS[:, :, :num_columns])
     assert first.prefix_sub is not None
     inputs = torch.cat([first.prefix_sub, stems], dim=1)
     bridged = lelm.bridge(inputs, torch.cat([first.hidden_prefix, first.hidden_BSD], dim=1))
@@ -201,17 +202,18 @@ class LmStage:
 
         `text_gain` is how much the conditions lower the cross entropy of the mixed codes.
         """
-        songs = self._held_out.songs[: self.settings.held_out]
+        source = self._held_out
+        songs = source.whole[:: max(1, len(source.whole) // self.settings.held_out)]
         sums: dict[str, list[float]] = defaultdict(list)
         hits: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         for song in songs:
             rng = np.random.default_rng(0)
-            batch = moved(self._held_out.collate([song], rng, NOTHING_DROPPED), self._device)
+            batch = moved(source.collate([song], rng, NOTHING_DROPPED), self._device)
             if self.settings.part == "dual":
                 _, facts = self._dual_losses(batch)
             else:
                 _, _, _, facts = self._first_losses(batch)
-                null = moved(self._held_out.collate([song], rng, NOTHING_DROPPED, is_null=True), self._device)
+                null = moved(source.collate([song], rng, NOTHING_DROPPED, is_null=True), self._device)
                 facts["text_gain"] = self._first_losses(null)[3]["code_0"] - facts["code_0"]
                 self._count_looks(batch, hits)
             for name, value in facts.items():
@@ -246,7 +248,13 @@ def moved(batch: LmBatch, device: torch.device) -> LmBatch:
         own.prompt_ids.to(device),
         own.banned,
     )
-    parts = (batch.columns_BKS, batch.is_scored_BKS, batch.places_BS, batch.phoneme_BS)
+    parts = (
+        batch.columns_BKS,
+        batch.inputs_BKS,
+        batch.is_scored_BKS,
+        batch.places_BS,
+        batch.phoneme_BS,
+    )
     return LmBatch(conditions, *(part.to(device) for part in parts))
 
 
@@ -279,7 +287,7 @@ def make_stage(data: Path, work: Path, settings: LmSettings, loop: LoopSettings)
         load_trained(module, work / FIRST)
     _, conditioner = load_text(folder)
     train, held_out = (
-        LmSource(store, work, conditioner, songs, batch_positions=settings.batch_positions)
+        LmSource(SongReader(store, work, conditioner, songs), batch_positions=settings.batch_positions)
         for songs in (store.train_indices, store.held_out_indices)
     )
     return LmStage(train, held_out, module, settings, loop.steps)

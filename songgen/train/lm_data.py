@@ -1,50 +1,21 @@
-"""What the language model reads in training: conditions and delayed codes of songs, and where in the lyrics
-each frame is.
+"""Batches for the language model: conditions, and codes in the delay pattern, of songs of similar length.
 
 Conditions are those of inference (`levo/condition.py`), one row a song: the conditional or the null one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from songgen.english import PHONEMES
-from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.conditions import LevoConditions, fit_prompt, prompt_rows
-from songgen.models.levo.config import LevoConfig
-from songgen.models.levo.pattern import frame_mask, to_sequence
-from songgen.models.levo.text import model_lyrics
-from songgen.train.dataset import SongStore, frame_labels
-from songgen.train.token_codes import codes_path
-from songgen.train.truth import SongTruth
-
-NOWHERE = -1
-"""The place of a column that has none."""
-
-
-@dataclass(frozen=True)
-class LmSong:
-    """One song.
-
-    Args:
-        codes_KT: int64, mixed, vocal, bgm.
-        places_T: for each frame the lyric position (0 is the start token) that is being sung.
-        phoneme_T: classes, 0 for none.
-    """
-
-    codes_KT: Tensor
-    places_T: Tensor
-    phoneme_T: Tensor
-    lyrics: str
-    descriptions: str
-    genre: str
+from songgen.models.levo.pattern import frame_mask, sequence_length, to_sequence
+from songgen.train.lm_excerpts import Excerpt
+from songgen.train.lm_songs import NOWHERE, SongReader
 
 
 @dataclass(frozen=True)
@@ -54,6 +25,7 @@ class LmBatch:
     Args:
         conditions: B rows instead of two.
         columns_BKS: codes in the delay pattern, EOS behind each row's last frame, SPECIAL elsewhere.
+        inputs_BKS: the same with some codes replaced: what the model reads.
         is_scored_BKS: columns that hold a frame or EOS.
         places_BS: lyric position of the mixed frame that a column holds; `NOWHERE` without one, and in null
             rows.
@@ -62,6 +34,7 @@ class LmBatch:
 
     conditions: LevoConditions
     columns_BKS: Tensor
+    inputs_BKS: Tensor
     is_scored_BKS: Tensor
     places_BS: Tensor
     phoneme_BS: Tensor
@@ -69,171 +42,118 @@ class LmBatch:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Odds of what a song is not told in training; `prompt` are the odds that it is given one.
+    """Odds of what songs are not told or are told wrongly, and of how they are cut.
 
     Args:
         everything: all conditions null, as guidance needs.
         description: no descriptions.
-        prompt: a prompt of the mixed codes alone.
+        prompt: odds that there is a prompt, of mixed codes alone.
         foreign_prompt: of the prompts, those of another song of the genre.
+        codes: codes read that are replaced by others of the song; sampling errs too.
+        excerpt: batches of excerpts instead of whole songs.
     """
 
     everything: float = 0.1
     description: float = 0.15
     prompt: float = 0.4
     foreign_prompt: float = 0.5
+    codes: float = 0.05
+    excerpt: float = 0.4
 
 
-NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0)
+NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def lyric_places(truth: SongTruth, ids: Sequence[int], conditioner: TextConditioner) -> Tensor:
-    """For each frame the lyric position that it sings, int64 `[T]`.
+@dataclass(frozen=True)
+class _Row:
+    """One song of a batch; `number` is the row of the conditions that counts."""
 
-    A frame of a section with words has the phoneme that sounds in its middle or else is next; after the last
-    one the last. A frame of a section without words has the section's tag.
-
-    Args:
-        ids: the lyric tokens, the start token included.
-
-    Raises:
-        ValueError: the lyrics have other phonemes than the truth.
-    """
-    first = conditioner.lyrics.id_of(PHONEMES[0])
-    spoken = [place for place, token in enumerate(ids) if first <= token < first + len(PHONEMES)]
-    symbols = [PHONEMES[ids[place] - first] for place in spoken]
-    if symbols != [span.name for span in truth.phonemes]:
-        raise ValueError(
-            f"song {truth.seed}: its lyrics have {len(symbols)} phonemes, which are not the "
-            f"{len(truth.phonemes)} of its truth; make the songs again with this version of songgen"
-        )
-    middles_T = (np.arange(truth.num_frames) + 0.5) / conditioner.config.frame_rate
-    places_T = np.full(truth.num_frames, NOWHERE, np.int64)
-    if spoken:
-        ends = np.array([span.end for span in truth.phonemes])
-        number = np.minimum(np.searchsorted(ends, middles_T, side="right"), len(spoken) - 1)
-        places_T = np.asarray(spoken)[number]
-    tag_ids = {conditioner.lyrics.id_of(tag) for tag in conditioner.config.structure_tags}
-    tags = [place for place, token in enumerate(ids) if token in tag_ids]
-    if len(tags) == len(truth.sections):
-        for place, section in zip(tags, truth.sections, strict=True):
-            inside_T = (middles_T >= section.start) & (middles_T < section.end)
-            is_sung = any(section.start <= word.start < section.end for word in truth.words)
-            if not is_sung:
-                places_T[inside_T] = place
-    return torch.from_numpy(places_T)
+    conditions: LevoConditions
+    number: int
+    prompt_2KP: Tensor
+    columns_KS: Tensor
+    inputs_KS: Tensor
+    places_T: Tensor
+    phoneme_T: Tensor
 
 
 class LmSource:
     """Draws batches of songs of similar length.
 
     Args:
-        songs: those that have tokens; the order is kept.
         batch_positions: prefix and columns of all songs of a batch, about.
-
-    Raises:
-        FileNotFoundError: no song has tokens.
     """
 
-    def __init__(
-        self,
-        store: SongStore,
-        work: Path,
-        conditioner: TextConditioner,
-        songs: Sequence[int],
-        *,
-        batch_positions: int,
-    ) -> None:
-        self._store, self._work, self._conditioner = store, work, conditioner
-        self.config: LevoConfig = conditioner.config
-        self.songs = [song for song in songs if codes_path(work, store.number(song)).is_file()]
-        if not self.songs:
-            raise FileNotFoundError(
-                f"{codes_path(work, 0).parent}: no tokens; run `songgen train codes` first"
-            )
+    def __init__(self, reader: SongReader, *, batch_positions: int) -> None:
+        self.reader, self.config = reader, reader.config
         self._batch_positions = batch_positions
-        self.song = lru_cache(maxsize=None)(self._read)
-        self.conditions = lru_cache(maxsize=None)(self._conditions)
-        lengths = [self.song(song).codes_KT.shape[1] for song in self.songs]
-        self._by_length = [self.songs[place] for place in np.argsort(lengths, kind="stable")]
+        fits = [reader.whole(song) for song in reader.songs]
+        self.whole = _by_length(found for found in fits if found.num_frames <= self.config.max_frames)
+        self.excerpts = _by_length(found for song in reader.songs for found in reader.excerpts(song))
         self._of_genre: dict[str, list[int]] = {}
-        for song in self.songs:
-            self._of_genre.setdefault(self.song(song).genre, []).append(song)
-
-    def _read(self, song: int) -> LmSong:
-        truth = self._store.truth(song)
-        codes_KT = torch.from_numpy(
-            np.load(codes_path(self._work, self._store.number(song))).astype(np.int64)
-        )
-        codes_KT = codes_KT[: self.config.num_codebooks, : self.config.max_frames]
-        num_frames = codes_KT.shape[1]
-        ids = self._conditioner.lyrics.encode(model_lyrics(truth.lyrics, bgm=False))
-        places_T = lyric_places(truth, ids, self._conditioner)[:num_frames]
-        places_T[places_T >= self.config.lyric_positions] = NOWHERE
-        return LmSong(
-            codes_KT,
-            places_T,
-            torch.as_tensor(frame_labels(truth).phoneme)[:num_frames],
-            truth.lyrics,
-            truth.descriptions,
-            truth.genre,
-        )
-
-    def _conditions(self, song: int, has_description: bool) -> LevoConditions:
-        own = self.song(song)
-        return self._conditioner.of_request(
-            own.lyrics, own.descriptions if has_description else None, bgm=False
-        )
+        for song in reader.songs:
+            self._of_genre.setdefault(reader.genre(song), []).append(song)
 
     def batch(self, rng: np.random.Generator, dropout: Dropout) -> LmBatch:
         """Songs of about one length; a function of the generator."""
-        anchor = int(rng.integers(len(self._by_length)))
-        length = self.song(self._by_length[anchor]).codes_KT.shape[1]
-        count = max(1, round(self._batch_positions / self.config.capacity_for(length)))
-        around = self._by_length[max(0, anchor - 4 * count) : anchor + 4 * count + 1]
-        chosen = rng.choice(np.asarray(around), min(count, len(around)), replace=False)
-        return self.collate([int(song) for song in chosen], rng, dropout)
+        is_cut = bool(rng.random() < dropout.excerpt)
+        pool = self.excerpts if (is_cut and self.excerpts) or not self.whole else self.whole
+        anchor = int(rng.integers(len(pool)))
+        count = max(1, round(self._batch_positions / self.config.capacity_for(pool[anchor].num_frames)))
+        around = pool[max(0, anchor - 4 * count) : anchor + 4 * count + 1]
+        chosen = rng.choice(len(around), min(count, len(around)), replace=False)
+        return self.collate([around[number] for number in chosen], rng, dropout)
 
     def collate(
-        self, songs: Sequence[int], rng: np.random.Generator, dropout: Dropout, *, is_null: bool = False
+        self, songs: Sequence[Excerpt], rng: np.random.Generator, dropout: Dropout, *, is_null: bool = False
     ) -> LmBatch:
         """Given songs; `is_null` drops all conditions of all."""
+        config = self.config
         rows = [self._row(song, rng, dropout, is_null) for song in songs]
-        width = max(columns.shape[1] for _, columns, _, _ in rows)
-        special, config = self.config.special, self.config
-        columns_BKS = torch.full((len(rows), config.num_codebooks, width), special)
-        is_scored_BKS = torch.zeros(columns_BKS.shape, dtype=torch.bool)
-        places_BS = torch.full((len(rows), width), NOWHERE)
-        phoneme_BS = torch.full((len(rows), width), NOWHERE)
-        for row, (_, columns_KS, places, phoneme) in enumerate(rows):
-            columns_BKS[row, :, : columns_KS.shape[1]] = columns_KS
-            num_frames = columns_KS.shape[1] - 1 - max(config.delays)
-            mask_KS = frame_mask(num_frames, config.delays)
-            is_scored_BKS[row, :, : mask_KS.shape[1]] = mask_KS
-            start = 1 + config.delays[0]
-            places_BS[row, start : start + len(places)] = places
-            phoneme_BS[row, start : start + len(phoneme)] = phoneme
-        return LmBatch(
-            join_conditions([conditions for conditions, *_ in rows]),
-            columns_BKS,
-            is_scored_BKS,
-            places_BS,
-            phoneme_BS,
-        )
+        shape = (len(rows), config.num_codebooks, max(row.columns_KS.shape[1] for row in rows))
+        columns_BKS, inputs_BKS = torch.full(shape, config.special), torch.full(shape, config.special)
+        is_scored_BKS = torch.zeros(shape, dtype=torch.bool)
+        places_BS, phoneme_BS = (torch.full((shape[0], shape[2]), NOWHERE) for _ in range(2))
+        start = 1 + config.delays[0]
+        for number, row in enumerate(rows):
+            num_columns, num_frames = row.columns_KS.shape[1], len(row.places_T)
+            columns_BKS[number, :, :num_columns] = row.columns_KS
+            inputs_BKS[number, :, :num_columns] = row.inputs_KS
+            is_scored_BKS[number, :, :num_columns] = frame_mask(num_frames + 1, config.delays)
+            places_BS[number, start : start + num_frames] = row.places_T
+            phoneme_BS[number, start : start + num_frames] = row.phoneme_T
+        conditions = _join(rows)
+        return LmBatch(conditions, columns_BKS, inputs_BKS, is_scored_BKS, places_BS, phoneme_BS)
 
-    def _row(
-        self, song: int, rng: np.random.Generator, dropout: Dropout, is_null: bool
-    ) -> tuple[tuple[LevoConditions, int, Tensor], Tensor, Tensor, Tensor]:
-        """Conditions with the row that counts and the prompt, columns, places, phonemes."""
-        own, config = self.song(song), self.config
+    def _row(self, excerpt: Excerpt, rng: np.random.Generator, dropout: Dropout, is_null: bool) -> _Row:
+        own, config = self.reader.read(excerpt), self.config
         is_null = bool(rng.random() < dropout.everything) or is_null
         has_description = bool(rng.random() >= dropout.description)
-        prompt_2KP = self._prompt(song, rng, dropout)
-        conditions = self.conditions(song, has_description)
+        prompt_2KP = self._prompt(excerpt.song, rng, dropout)
         end_K1 = torch.full((config.num_codebooks, 1), config.eos)
-        columns_KS = to_sequence(torch.cat([own.codes_KT, end_K1], dim=1), config.delays, config.special)
-        places = torch.full_like(own.places_T, NOWHERE) if is_null else own.places_T
-        return (conditions, int(is_null), prompt_2KP), columns_KS, places, own.phoneme_T
+        read_KT = self._disturbed(own.codes_KT, rng, dropout.codes)
+        columns_KS, inputs_KS = (
+            to_sequence(torch.cat([codes_KT, end_K1], dim=1), config.delays, config.special)
+            for codes_KT in (own.codes_KT, read_KT)
+        )
+        assert columns_KS.shape[1] == sequence_length(excerpt.num_frames + 1, config.delays)
+        return _Row(
+            self.reader.conditions(excerpt, has_description),
+            int(is_null),
+            prompt_2KP,
+            columns_KS,
+            inputs_KS,
+            torch.full_like(own.places_T, NOWHERE) if is_null else own.places_T,
+            own.phoneme_T,
+        )
+
+    def _disturbed(self, codes_KT: Tensor, rng: np.random.Generator, odds: float) -> Tensor:
+        """Some codes replaced by those of other frames."""
+        if not odds:
+            return codes_KT
+        is_wrong_KT = torch.from_numpy(rng.random(codes_KT.shape) < odds)
+        others_KT = codes_KT.gather(1, torch.from_numpy(rng.integers(0, codes_KT.shape[1], codes_KT.shape)))
+        return torch.where(is_wrong_KT, others_KT, codes_KT)
 
     def _prompt(self, song: int, rng: np.random.Generator, dropout: Dropout) -> Tensor:
         """Prefix ids `[2, K, P]` of a drawn prompt, or of none."""
@@ -241,26 +161,30 @@ class LmSource:
         is_given, is_foreign, place = rng.random(3)
         source = song
         if is_foreign < dropout.foreign_prompt:
-            source = int(rng.choice(np.asarray(self._of_genre.get(self.song(song).genre, [song]))))
+            source = int(rng.choice(np.asarray(self._of_genre[self.reader.genre(song)])))
         if is_given >= dropout.prompt:
             return prompt_rows(fit_prompt(None, config), config)
-        codes_KT = self.song(source).codes_KT
+        codes_KT = self.reader.codes(source)
         start = int(place * max(1, codes_KT.shape[1] - config.prompt_frames + 1))
         cut_KP = codes_KT[:, start : start + config.prompt_frames].clone()
         cut_KP[1:] = config.special
         return prompt_rows(fit_prompt(cut_KP, config), config)
 
 
-def join_conditions(rows: Sequence[tuple[LevoConditions, int, Tensor]]) -> LevoConditions:
-    """Conditions of B rows, from pairs of which row 0 (conditional) or 1 (null) counts, and their prompts."""
+def _by_length(found: Iterable[Excerpt]) -> list[Excerpt]:
+    return sorted(found, key=lambda excerpt: (excerpt.num_frames, excerpt.song, excerpt.first))
+
+
+def _join(rows: Sequence[_Row]) -> LevoConditions:
+    """Conditions of B rows, of each song the row that counts, and their prompts."""
 
     def stack(name: str) -> Tensor:
-        return torch.stack([getattr(conditions, name)[row] for conditions, row, _ in rows])
+        return torch.stack([getattr(row.conditions, name)[row.number] for row in rows])
 
     return LevoConditions(
         lyric_ids=stack("lyric_ids"),
         structure_rows=stack("structure_rows"),
         description_ids=stack("description_ids"),
-        prompt_ids=torch.stack([prompt_2KP[row] for _, row, prompt_2KP in rows]),
+        prompt_ids=torch.stack([row.prompt_2KP[row.number] for row in rows]),
         banned=torch.zeros(0, dtype=torch.int64),
     )

@@ -51,7 +51,7 @@ class LmSizes:
     rope_theta: float = 100000.0
     max_seconds: int = 60
     prompt_seconds: int = 2
-    lyric_positions: int = 400
+    lyric_positions: int = 256
     description_positions: int = 24
     estimator_heads: int = 4
     sampling: Mapping[str, float] = field(default_factory=dict)

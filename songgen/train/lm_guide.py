@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from songgen.nn.llama import Llama, LlamaLayer, RotaryTable
 from songgen.nn.step_ops import rotate
-from songgen.train.lm_data import NOWHERE
+from songgen.train.lm_songs import NOWHERE
 
 NEIGHBOUR = 0.3
 """What attention to the token before or behind the right one counts."""

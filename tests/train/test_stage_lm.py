@@ -18,9 +18,11 @@ from songgen.nn.llama import Llama, LlamaConfig, RotaryTable
 from songgen.train.curves import read_losses
 from songgen.train.dataset import SongStore
 from songgen.train.lm import LmSettings, LmStage, first_pass, load_lelm, make_stage, stem_hidden
-from songgen.train.lm_data import NOTHING_DROPPED, NOWHERE, Dropout, LmSource, lyric_places
+from songgen.train.lm_data import NOTHING_DROPPED, Dropout, LmBatch, LmSource
+from songgen.train.lm_excerpts import cut_truth, excerpts_of
 from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
 from songgen.train.lm_guide import Guide, Projections, guide_hits, guide_loss
+from songgen.train.lm_songs import NOWHERE, LmSong, SongReader, lyric_places
 from songgen.train.lm_start import is_second
 from songgen.train.loop import LoopSettings, train
 from songgen.train.token_codes import codes_path
@@ -78,7 +80,7 @@ def conditioner(data: Path, work: Path) -> TextConditioner:
 
 @pytest.fixture(scope="module")
 def source(data: Path, work: Path, conditioner: TextConditioner) -> LmSource:
-    return LmSource(SongStore(data), work, conditioner, [0, 1, 2], batch_positions=900)
+    return LmSource(SongReader(SongStore(data), work, conditioner, [0, 1, 2]), batch_positions=900)
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +95,20 @@ def stage(data: Path, work: Path, **changes: object) -> LmStage:
     return make_stage(data, work, replace(SETTINGS, **changes), LOOP)  # type: ignore[arg-type]
 
 
+def song_of(source: LmSource, number: int) -> LmSong:
+    return source.reader.read(source.reader.whole(number))
+
+
+def collate(source: LmSource, *songs: int, dropout: Dropout = NOTHING_DROPPED) -> LmBatch:
+    wholes = [source.reader.whole(song) for song in songs]
+    return source.collate(wholes, np.random.default_rng(0), dropout)
+
+
 def test_columns_are_those_of_the_pattern_with_an_end(source: LmSource) -> None:
-    batch = source.collate([0, 2], np.random.default_rng(0), NOTHING_DROPPED)
+    batch = collate(source, 0, 2)
     config = source.config
     for row, song in enumerate((0, 2)):
-        codes = source.song(song).codes_KT
+        codes = song_of(source, song).codes_KT
         ended = torch.cat([codes, torch.full((3, 1), config.eos)], dim=1)
         own = to_sequence(ended, config.delays, config.special)
         columns = batch.columns_BKS[row]
@@ -115,7 +126,7 @@ def test_places_point_at_the_phoneme_that_is_sung(
     truth = SongStore(data).truth(0)
     ids = conditioner.lyrics.encode(truth.lyrics)
     places = lyric_places(truth, ids, conditioner)
-    labels = source.song(0).phoneme_T
+    labels = song_of(source, 0).phoneme_T
     assert len(places) == truth.num_frames
     first = conditioner.lyrics.id_of(PHONEMES[0])
     for place, label in zip(places.tolist(), labels.tolist(), strict=True):
@@ -128,8 +139,8 @@ def test_places_point_at_the_phoneme_that_is_sung(
 
 
 def test_batches_hold_the_places_of_their_columns(source: LmSource) -> None:
-    batch = source.collate([1], np.random.default_rng(0), NOTHING_DROPPED)
-    song = source.song(1)
+    batch = collate(source, 1)
+    song = song_of(source, 1)
     num_frames = song.codes_KT.shape[1]
     assert torch.equal(batch.places_BS[0, 1 : 1 + num_frames], song.places_T)
     assert int(batch.places_BS[0, 0]) == NOWHERE
@@ -145,26 +156,55 @@ def test_lyrics_of_other_phonemes_than_the_truth_are_an_error(
 
 
 def test_a_dropped_row_is_the_null_row_of_inference(source: LmSource, conditioner: TextConditioner) -> None:
-    truth = source.song(0)
+    truth = song_of(source, 0)
     told = conditioner.of_request(truth.lyrics, truth.descriptions, bgm=False)
-    batch = source.collate([0], np.random.default_rng(0), EVERYTHING_DROPPED)
+    batch = collate(source, 0, dropout=EVERYTHING_DROPPED)
     for name in ("lyric_ids", "structure_rows", "description_ids", "prompt_ids"):
         assert torch.equal(getattr(batch.conditions, name)[0], getattr(told, name)[1]), name
     assert (batch.places_BS == NOWHERE).all()
-    batch = source.collate([0], np.random.default_rng(0), NOTHING_DROPPED)
+    batch = collate(source, 0)
     for name in ("lyric_ids", "structure_rows", "description_ids", "prompt_ids"):
         assert torch.equal(getattr(batch.conditions, name)[0], getattr(told, name)[0]), name
 
 
 def test_prompts_are_mixed_codes_of_the_song_alone(source: LmSource) -> None:
     dropout = Dropout(everything=0.0, description=0.0, prompt=1.0, foreign_prompt=0.0)
-    batch = source.collate([0], np.random.default_rng(3), dropout)
+    batch = collate(source, 0, dropout=dropout)
     config, prompt = source.config, batch.conditions.prompt_ids[0]
     assert int(prompt[0, 0]) == config.eos
     assert (prompt[1:] == config.special).all()
-    codes = source.song(0).codes_KT[0]
+    codes = song_of(source, 0).codes_KT[0]
     cuts = codes.unfold(0, config.prompt_frames, 1)
     assert (cuts == prompt[0, 1 : 1 + config.prompt_frames]).all(1).any()
+
+
+def test_excerpts_are_songs_of_some_sections(source: LmSource, data: Path) -> None:
+    """A verse alone: its words and phonemes from the first frame of its first consonant on."""
+    truth = SongStore(data).truth(0)
+    (found,) = excerpts_of(truth, 0, longest=500)
+    assert (found.first, found.last, found.stop) == (1, 1, truth.num_frames)
+    assert found.start == int(truth.phonemes[0].start * 25)
+    cut = cut_truth(truth, found)
+    assert cut.lyrics == truth.lyrics.split(" ; ")[1]
+    assert [span.name for span in cut.phonemes] == [span.name for span in truth.phonemes]
+    own, whole = source.reader.read(found), song_of(source, 0)
+    assert torch.equal(own.codes_KT, whole.codes_KT[:, found.start :])
+    assert torch.equal(own.phoneme_T, whole.phoneme_T[found.start :])
+    shift = whole.places_T[-1] - own.places_T[-1]
+    assert torch.equal(own.places_T[1:] + shift, whole.places_T[found.start + 1 :])
+    assert not list(excerpts_of(truth, 0, longest=found.num_frames - 1))
+    batch = source.batch(np.random.default_rng(0), Dropout(excerpt=1.0))
+    assert batch.is_scored_BKS[:, 0].sum(1).max() - 1 <= max(item.num_frames for item in source.excerpts)
+
+
+def test_some_codes_are_read_wrong_and_scored_right(source: LmSource) -> None:
+    told = collate(source, 0)
+    batch = collate(source, 0, dropout=replace(NOTHING_DROPPED, codes=0.2))
+    assert torch.equal(told.inputs_BKS, told.columns_BKS)
+    assert torch.equal(batch.columns_BKS, told.columns_BKS)
+    is_other = batch.inputs_BKS != told.columns_BKS
+    assert 0.05 < is_other[batch.is_scored_BKS].float().mean() < 0.25
+    assert not is_other[told.columns_BKS >= source.config.eos].any()
 
 
 def test_a_batch_is_a_function_of_the_generator(source: LmSource) -> None:
@@ -178,7 +218,7 @@ def test_songs_without_codes_are_said_to_be_missing(
     data: Path, conditioner: TextConditioner, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError, match="songgen train codes"):
-        LmSource(SongStore(data), tmp_path, conditioner, [0], batch_positions=900)
+        SongReader(SongStore(data), tmp_path, conditioner, [0])
 
 
 def test_training_computes_the_logits_of_inference(
@@ -186,9 +226,9 @@ def test_training_computes_the_logits_of_inference(
 ) -> None:
     """One song, two paths: the training pass over all columns, and cached steps, for both parts."""
     lelm = load_lelm(data, trained, SETTINGS)
-    batch = source.collate([0], np.random.default_rng(0), NOTHING_DROPPED)
+    batch = collate(source, 0)
     num_columns = batch.columns_BKS.shape[2] - 1
-    song = source.song(0)
+    song = song_of(source, 0)
     with torch.no_grad():
         first = first_pass(lelm, batch, num_columns, set())
         logits = [
