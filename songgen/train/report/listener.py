@@ -84,8 +84,8 @@ class Listener(nn.Module):
         self.enter = nn.Conv1d(NUM_MELS, config.dim, 5, padding=2)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(config.dim)
-        self.spelling = nn.Linear(config.dim, NUM_CLASSES)
-        self.frames = nn.Linear(config.dim, NUM_CLASSES)
+        self.spelling_head = nn.Linear(config.dim, NUM_CLASSES)
+        self.frame_head = nn.Linear(config.dim, NUM_CLASSES)
 
     def forward(self, mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
         """Mel `[B, NUM_MELS, T]` of `LogMel` -> logits `[B, T, NUM_CLASSES]` for CTC, and frame by frame."""
@@ -93,7 +93,7 @@ class Listener(nn.Module):
         for block in self.blocks:
             hidden_BTD = block(hidden_BTD)
         hidden_BTD = self.norm(hidden_BTD)
-        return self.spelling(hidden_BTD), self.frames(hidden_BTD)
+        return self.spelling_head(hidden_BTD), self.frame_head(hidden_BTD)
 
 
 class LogMel(nn.Module):
