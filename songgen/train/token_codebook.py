@@ -29,9 +29,12 @@ def finish_codebook_(codebook_VE: Tensor, num_codes: int) -> None:
 
     A row is found by its direction, the first one on ties. Each further row has the direction of an earlier
     one, twice as long; the rows of `SILENT_ROWS` are `SILENT_SCALE` times as long, features that no code has.
-    Factors are powers of two, so that directions are equal to the last bit.
+    Factors are powers of two and rows have the precision of float16, so that directions are equal to the last
+    bit, in files of 16 bits too.
     """
-    codebook_VE[:num_codes] = functional.normalize(codebook_VE[:num_codes], dim=-1)
+    rounded_VE = functional.normalize(codebook_VE[:num_codes], dim=-1).half().float()
+    tiny = torch.finfo(torch.float16).tiny
+    codebook_VE[:num_codes] = torch.where(rounded_VE.abs() < tiny, 0.0, rounded_VE)
     rows = torch.arange(num_codes, len(codebook_VE))
     codebook_VE[num_codes:] = 2 * codebook_VE[(rows - num_codes) % num_codes]
     for row in SILENT_ROWS:

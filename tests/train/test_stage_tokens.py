@@ -84,6 +84,7 @@ def test_pitch_classes_are_half_semitones() -> None:
 def test_a_finished_codebook_is_searched_in_its_first_rows_only(num_codes: int) -> None:
     vq = quantizer()
     finish_codebook_(vq.codebook.weight.data, num_codes)
+    assert torch.equal(vq.codebook.weight.data.half().float(), vq.codebook.weight.data)
     latents = torch.randn(2, 4, 4000, generator=torch.Generator().manual_seed(1))
     codes = vq.nearest(latents)
     assert int(codes.max()) < num_codes
@@ -97,10 +98,12 @@ def test_rows_of_silence_are_unlike_any_other() -> None:
     vq = quantizer()
     finish_codebook_(vq.codebook.weight.data, 2048)
     lengths = vq.codebook.weight.detach().norm(dim=-1)
-    torch.testing.assert_close(lengths[[FILL_VOCAL, FILL_BGM]], torch.full((2,), SILENT_SCALE))
+    torch.testing.assert_close(
+        lengths[[FILL_VOCAL, FILL_BGM]], torch.full((2,), SILENT_SCALE), rtol=1e-3, atol=0
+    )
     others = torch.ones(9728, dtype=torch.bool)
     others[[FILL_VOCAL, FILL_BGM]] = False
-    assert float(lengths[others].max()) < 2.001
+    assert float(lengths[others].max()) < 2.01
 
 
 def test_what_training_quantises_is_what_inference_does() -> None:
