@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import WeightNorm, WeightNormConv1d, WeightNormConvTranspose1d
 from songgen.train.fast_oobleck import make_fast_vae
+from songgen.train.filterbank import start_as_filterbank_
 from songgen.train.latents import write_latents
 from songgen.train.loop import LoopSettings, load_trained
 from songgen.train.spectral_losses import MelDistance, MultiResolutionLoss
@@ -29,10 +30,16 @@ __all__ = ["VaeSettings", "VaeStage", "load_vae", "make_stage", "write_latents"]
 FOLDER = "vae"
 STEM_ODDS = (0.5, 0.25, 0.25)
 """Of mixed, vocal and bgm."""
-FIRST_DEVIATION = -2.0
-"""Bias of the latents' deviations before softplus, which makes them 0.13 at first."""
+FIRST_DEVIATION = -3.0
+"""Bias of the latents' deviations before softplus, which makes them 0.05 at first: nearly no noise, or nothing
+would be learnt from latents."""
 FIRST_BRANCH = 0.3
 """Size of a residual unit's output at first, relative to what keeps the variance."""
+
+FIRST_HEARD = 4
+"""Pieces by which the ends are scaled."""
+DIRECTION_ENTRY = 0.2
+"""Size of the entries of `weight_v`: AdamW at a rate r turns a weight by r over this a step, at most."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,9 @@ class VaeSettings:
         batch: pieces a step.
         gain_db: how much the level of a piece is varied, both ways.
         fft_sizes, ffts_at_once: resolutions of the spectra, and how many of them a step looks at.
-        bins, mels, convergence, waveform, divergence: weights of the losses.
+        bins, mels, convergence, waveform, divergence, scale, noise: weights of the losses.
+        deviation: noise of latents that is aimed at; what is smaller than this in latents is not heard.
+        filterbank: start as of `filterbank.py`.
         memory_gb: of decoded songs kept.
         held_out, held_out_seconds: songs that are measured, and how much of each.
         latent_chunk, latent_margin: frames that are encoded at once to write latents, and frames around them
@@ -65,7 +74,11 @@ class VaeSettings:
     mels: float = 1.0
     convergence: float = 0.3
     waveform: float = 3.0
-    divergence: float = 1e-2
+    divergence: float = 1e-4
+    scale: float = 0.1
+    noise: float = 0.01
+    deviation: float = 0.1
+    filterbank: bool = False
     memory_gb: float = 1.5
     held_out: int = 6
     held_out_seconds: float = 6.0
@@ -83,7 +96,8 @@ def initialise_(vae: OobleckVAE) -> None:
     """Scale a fresh VAE so that signals keep their size, and residual branches start small.
 
     A fresh weight is uniform within 1 / sqrt(inputs), which shrinks a signal by sqrt(3); that of a transposed
-    convolution counts `stride` times too many inputs.
+    convolution counts `stride` times too many inputs. Directions, whose length changes nothing, get entries
+    of one size in all layers, so that one learning rate turns them all alike.
     """
     for name, module in vae.named_modules():
         if not isinstance(module, WeightNorm) or module.weight_g is None:
@@ -94,10 +108,42 @@ def initialise_(vae: OobleckVAE) -> None:
         elif isinstance(module, WeightNormConv1d) and name.endswith("layers.3") and module.stride == 1:
             scale *= FIRST_BRANCH
         module.weight_g.data.mul_(scale)
+        assert module.weight_v is not None
+        module.weight_v.data.mul_(DIRECTION_ENTRY / module.weight_v.data.square().mean().sqrt())
     assert vae.encoder is not None
     bias = vae.encoder.layers[-1].bias
     assert isinstance(bias, Tensor)
     bias.data[vae.config.latent_dim :] = FIRST_DEVIATION
+
+
+@torch.no_grad()
+def scale_ends_(vae: OobleckVAE, audio_BCN: Tensor) -> None:
+    """Scale the last layer of either half so that latents have deviation 1 and audio its own."""
+    assert vae.encoder is not None
+    num_latent = vae.config.latent_dim
+    mean, _ = vae.encode_moments(audio_BCN)
+    std = mean.std().clamp(min=1e-3)
+    _gain(vae.encoder.layers[-1])[:num_latent] /= std
+    _gain(vae.encoder.layers[-1])[num_latent:] *= FIRST_BRANCH
+    decoded_BCN = vae.decode(mean / std)
+    _gain(vae.decoder.layers[-1]).mul_(audio_BCN.std() / decoded_BCN.std().clamp(min=1e-6))
+
+
+def scale_loss(latents_BZT: Tensor) -> Tensor:
+    """Divergence from a standard normal of one with each channel's mean and variance over a batch.
+
+    Unlike the usual divergence of each frame it does not pull all latents to zero, which is where this VAE
+    ends when it starts: at first, latents do harm.
+    """
+    square = latents_BZT.var(dim=(0, 2), correction=0) + 1e-6
+    mean = latents_BZT.mean(dim=(0, 2))
+    return 0.5 * (square + mean.square() - 1 - square.log()).mean()
+
+
+def _gain(layer: nn.Module) -> Tensor:
+    gain = layer.weight_g
+    assert isinstance(gain, Tensor)
+    return gain
 
 
 class VaeStage:
@@ -109,10 +155,15 @@ class VaeStage:
         self.settings = settings
         self.module = make_fast_vae(settings.config())
         initialise_(self.module)
+        if settings.filterbank:
+            start_as_filterbank_(self.module, entry=DIRECTION_ENTRY)
         self.crops = StemCrops(songs, int(settings.memory_gb * 1e9))
         self.spectra = MultiResolutionLoss(settings.fft_sizes, SAMPLE_RATE, at_once=settings.ffts_at_once)
         self.mel_distance = MelDistance(SAMPLE_RATE)
         self._device = torch.device("cpu")
+        rng = np.random.default_rng(0)
+        heard = [self.crops.draw(rng, settings.crop_frames, "mixed") for _ in range(FIRST_HEARD)]
+        scale_ends_(self.module, torch.stack(heard))
 
     def to(self, device: torch.device) -> None:
         """Move what is trained, and what it is measured by."""
@@ -140,13 +191,14 @@ class VaeStage:
         decoded_BCN = self.module.decode(latents_BZT)
         bins, mels, convergence = self.spectra(decoded_BCN, audio_BCN, step)
         waveform = (decoded_BCN - audio_BCN).abs().mean()
-        divergence = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).mean()
         losses = {
             "bins": bins,
             "mels": mels,
             "convergence": convergence,
             "waveform": waveform,
-            "divergence": divergence,
+            "divergence": 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).mean(),
+            "scale": scale_loss(mean),
+            "noise": (deviation.log() - math.log(settings.deviation)).square().mean(),
         }
         total = torch.stack([getattr(settings, name) * value for name, value in losses.items()]).sum()
         facts: dict[str, Tensor | float] = {name: value.detach() for name, value in losses.items()}
