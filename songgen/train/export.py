@@ -80,6 +80,8 @@ class ExportSettings:
             without a separator has no use for them.
         most_megabytes: it is refused if all its files together are more.
         prompts_per_genre: of the prompt library.
+        fill_windows: whether songs shorter than 40 s are repeated until they fill a window of the codec: what
+            the flow network must then know.
         sampling: how tokens are chosen unless asked otherwise.
     """
 
@@ -87,6 +89,7 @@ class ExportSettings:
     has_encoders: bool = False
     most_megabytes: float = 30.0
     prompts_per_genre: int = 3
+    fill_windows: bool = False
     sampling: Mapping[str, float] = field(default_factory=lambda: dict(SAMPLING))
 
 
@@ -244,6 +247,7 @@ def config_text(model: TrainedModel, settings: ExportSettings) -> str:
         "estimator_heads": model.codec.config.num_heads,
         "lyric_text": "phonemes",
         "separator": False,
+        "fill_windows": settings.fill_windows,
         "languages": ["en"],
         "sampling": dict(settings.sampling),
     }

@@ -266,6 +266,7 @@ class LevoModel:
             windows=self._windows,
             rows=VAE_ROWS[self._device.type],
             prompt_of=self._codec_prompt,
+            fills_window=self.config.own.fill_windows,
             report=report,
         )
         for song in songs:

@@ -27,6 +27,8 @@ class OwnKeys:
         sampling: fields of `Sampling` that are the model's own.
         separator: whether prompt clips are split into vocals and accompaniment. Without, a clip is encoded
             as a whole, its vocal and bgm rows are empty, and the codec does not start from it.
+        fill_windows: whether a song shorter than a window of the codec (40 s) is repeated until it fills one;
+            without, rendering takes as long as the song is.
         languages: ISO 639-1 codes of the languages that the model knows, `en` alone or none for any; texts
             in other letters are refused.
     """
@@ -35,6 +37,7 @@ class OwnKeys:
     lyric_text: LyricText = "published"
     sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
     separator: bool = True
+    fill_windows: bool = True
     languages: tuple[str, ...] = ()
 
     def sampling_over(self, published: Sampling) -> Sampling:
@@ -64,8 +67,9 @@ def own_keys(tree: Mapping[str, Any]) -> OwnKeys:
     _check("estimator_heads", heads, _is_int(heads) and heads > 0, "a whole number above 0")
     text = values.get("lyric_text", "published")
     _check("lyric_text", text, text in get_args(LyricText), f"one of {', '.join(get_args(LyricText))}")
-    separator = values.get("separator", True)
-    _check("separator", separator, isinstance(separator, bool), "true or false")
+    for name in ("separator", "fill_windows"):
+        value = values.get(name, True)
+        _check(name, value, isinstance(value, bool), "true or false")
     sampling = values.get("sampling", {})
     _check("sampling", sampling, isinstance(sampling, Mapping), "a table such as {temperature: 0.8}")
     languages = values.get("languages", [])

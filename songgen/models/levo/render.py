@@ -40,10 +40,13 @@ def decoded_stems(request: SongRequest) -> tuple[Stem, ...]:
     return ("mixed",) if request.stems == "separator" else STEMS[kind]
 
 
-def stream_of(draft: Draft, stem: Stem, codec: LevoCodec, prompt: CodecPrompt | None) -> Stream:
+def stream_of(
+    draft: Draft, stem: Stem, codec: LevoCodec, prompt: CodecPrompt | None, *, fills_window: bool = True
+) -> Stream:
     """The codec's stream of one stem. All stems of a song share their noise, so that they belong together."""
     noise = seeded_noise(draft.job.seed, "flow", codec.config.latent_dim)
-    return Stream(codes_KT=track_codes(draft.tokens, stem), noise=noise, prompt=prompt)
+    codes_KT = track_codes(draft.tokens, stem)
+    return Stream(codes_KT=codes_KT, noise=noise, prompt=prompt, fills_window=fills_window)
 
 
 class _Rendering:
@@ -76,6 +79,7 @@ def render(
     windows: int,
     rows: int = 1,
     prompt_of: PromptSource = lambda draft, stem: None,
+    fills_window: bool = True,
     report: Report = ignore_progress,
 ) -> Iterator[Song]:
     """Decode drafts, stems of any songs together; a song is yielded as soon as all its stems are done.
@@ -88,6 +92,7 @@ def render(
         windows: stems whose windows are drawn together, at most, >= 1. With 1, a stem's bits do not depend on
             its neighbours on any device.
         rows: VAE chunks decoded together, at most, >= 1.
+        fills_window: whether short songs are repeated until they fill a window, as published.
 
     Raises:
         ValueError: a draft without frames, with tokens that the codec does not have, or one for which it
@@ -103,7 +108,8 @@ def render(
             rendering = _Rendering(draft)
             for stem in rendering.stems:
                 started[next(numbers)] = rendering, stem
-                yield stream_of(draft, stem, codec, prompt_of(draft, stem))
+                prompt = prompt_of(draft, stem)
+                yield stream_of(draft, stem, codec, prompt, fills_window=fills_window)
 
     def on_window(window: WindowDone) -> None:
         rendering, _ = started[window.stream]

@@ -55,12 +55,14 @@ class Stream:
         filler: what stands in a window's frames behind its context. It enters the statistics of a checkpoint
             that is not done counting (counts < 100000), and nothing else; None for zeros. Published: standard
             normal.
+        fills_window: whether the codes are repeated until the last window is full, as published.
     """
 
     codes_KT: Tensor
     noise: NoiseSource
     prompt: CodecPrompt | None = None
     filler: NoiseSource | None = None
+    fills_window: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class _Decoding:
         self._check(codes_KT, config)
         self.skipped = self.context_ZT.shape[1]
         self.num_windows = num_windows(codes_KT.shape[1]) if length else 0
-        self.codes_KM = tile_codes(codes_KT) if length else codes_KT
+        self.codes_KM = tile_codes(codes_KT) if length and stream.fills_window else codes_KT
 
     def _check(self, codes_KT: Tensor, config: CodecConfig) -> None:
         if codes_KT.shape[0] != config.num_tracks:
@@ -192,14 +194,14 @@ class _Decoding:
 
     def next_window(self) -> FlowWindow:
         """What the next window's latents are drawn from."""
-        noise_WZ = self.stream.noise(self.window)
+        start = self.window * HOP_FRAMES
+        codes_KW = self.codes_KM[:, start : start + WINDOW_FRAMES]
+        noise_WZ = self.stream.noise(self.window)[: codes_KW.shape[1]]
         filler = self.stream.filler
-        filled_WZ = torch.zeros_like(noise_WZ) if filler is None else filler(self.window)
+        filled_WZ = torch.zeros_like(noise_WZ) if filler is None else filler(self.window)[: len(noise_WZ)]
         context_WZ = filled_WZ.to(self.device, copy=True)
         num_context = self.context_ZT.shape[1]
         context_WZ[:num_context] = self.context_ZT.T
-        start = self.window * HOP_FRAMES
-        codes_KW = self.codes_KM[:, start : start + WINDOW_FRAMES]
         return FlowWindow(codes_KW, noise_WZ, context_WZ, num_context, self.stats)
 
     def heard(self, latents_WZ: Tensor) -> Tensor:
@@ -226,13 +228,30 @@ def _check_fit(codec: LevoCodec, vae: OobleckVAE, batch: int, rows: int) -> None
         raise ValueError(f"{rows} rows of VAE chunks; at least 1")
 
 
-def _check_finite(decodings: Sequence[_Decoding], latents_BWZ: Tensor) -> None:
-    is_finite = latents_BWZ.isfinite().flatten(1).all(1).tolist()
+def _check_finite(decodings: Sequence[_Decoding], latents: Sequence[Tensor]) -> None:
+    is_finite = torch.stack([latents_WZ.isfinite().all() for latents_WZ in latents]).tolist()
     if not all(is_finite):
         raise ValueError(
             f"stream {decodings[is_finite.index(False)].index}: the codec computed latents that are not "
             "finite: its weights are damaged, or codec_dtype is too narrow (try bf16 or fp32)"
         )
+
+
+def _draw_latents(
+    codec: LevoCodec, windows: Sequence[FlowWindow], *, steps: int, guidance: float
+) -> tuple[list[Tensor], list[LatentStats]]:
+    """Latents `[W, Z]` and statistics of windows in their order; those of one length are drawn together."""
+    drawn: dict[int, tuple[Tensor, LatentStats]] = {}
+    for length in dict.fromkeys(len(window.noise_WZ) for window in windows):
+        own = [number for number, window in enumerate(windows) if len(window.noise_WZ) == length]
+        latents_BWZ, stats = codec.draw_latents(
+            [windows[number] for number in own], steps=steps, guidance=guidance
+        )
+        drawn |= {
+            number: pair for number, pair in zip(own, zip(latents_BWZ, stats, strict=True), strict=True)
+        }
+    pairs = [drawn[number] for number in range(len(windows))]
+    return [latents_WZ for latents_WZ, _ in pairs], [after for _, after in pairs]
 
 
 @torch.inference_mode()
@@ -249,14 +268,14 @@ def _draw_windows(
     """Draw the next window of each stream together, then decode them, some chunks at once."""
     began = time.perf_counter()
     windows = [decoding.next_window() for decoding in decodings]
-    latents_BWZ, stats = codec.draw_latents(windows, steps=steps, guidance=guidance)
-    _check_finite(decodings, latents_BWZ)
-    heard = [decoding.heard(latents) for decoding, latents in zip(decodings, latents_BWZ, strict=True)]
+    drawn, stats = _draw_latents(codec, windows, steps=steps, guidance=guidance)
+    _check_finite(decodings, drawn)
+    heard = [decoding.heard(latents) for decoding, latents in zip(decodings, drawn, strict=True)]
     wanted = [decoding.audio.frames_from(decoding.start) for decoding in decodings]
     pieces = vae.decode_pieces(heard, wanted, chunk=chunk, overlap=CHUNK_OVERLAP, rows=rows)
     for which, first, piece_CN in pieces:
         decodings[which].audio.paste_(piece_CN, decodings[which].start, first)
-    for decoding, latents_WZ, after in zip(decodings, latents_BWZ, stats, strict=True):
+    for decoding, latents_WZ, after in zip(decodings, drawn, stats, strict=True):
         decoding.finish_window(latents_WZ, after)
     seconds = (time.perf_counter() - began) / len(decodings)
     return [

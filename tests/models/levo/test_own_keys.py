@@ -40,6 +40,7 @@ def test_all_keys_are_read() -> None:
         ({"zebra": 1}, "songgen has no key 'zebra'; it knows estimator_heads, lyric_text"),
         ({"estimator_heads": 0}, "songgen.estimator_heads is 0, and must be a whole number above 0"),
         ({"lyric_text": "letters"}, "lyric_text is 'letters', and must be one of published, phonemes"),
+        ({"fill_windows": 1}, "fill_windows is 1, and must be true or false"),
         ({"separator": "no"}, "separator is 'no', and must be true or false"),
         ({"languages": ["tlh"]}, r"languages is \['tlh'\], and must be a list of some of en"),
         ({"sampling": 3}, "sampling is 3, and must be a table"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -309,3 +310,16 @@ def test_codec_and_vae_have_to_fit(codec: LevoCodec, vae: OobleckVAE) -> None:
 def test_windows_are_those_of_the_published_system() -> None:
     """Windows of 40 s every 30 s; other numbers run, and sound wrong."""
     assert (windows.WINDOW_FRAMES, windows.HOP_FRAMES, windows.OVERLAP_FRAMES) == (1000, 750, 250)
+
+
+def test_windows_need_not_be_filled(codec: LevoCodec, vae: OobleckVAE) -> None:
+    """A song is then as long as it is; its audio still does not depend on what is drawn with it."""
+    lengths = (3, 700, 1001, 1700)
+    streams = [replace(stream(seed, length), fills_window=False) for seed, length in enumerate(lengths)]
+    drawn: list[WindowDone] = []
+    together = dict(decode_streams(codec, vae, streams, batch=3, steps=2, on_window=drawn.append))
+    assert [together[index].shape[1] for index in range(4)] == [length * HOP for length in lengths]
+    frames = {(window.stream, window.window): window.latents_ZT.shape[1] for window in drawn}
+    assert frames == {(0, 0): 3, (1, 0): 700, (2, 0): 1000, (2, 1): 251, (3, 0): 1000, (3, 1): 950}
+    for index, one in enumerate(streams):
+        torch.testing.assert_close(together[index], decode_one(codec, vae, one))
