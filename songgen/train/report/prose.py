@@ -45,8 +45,8 @@ sh generate.sh nano sample/lyrics.jsonl output    # the model as it is shipped
 
 LICENCE = """\
 The songs are made by songgen's own code from its own word lists and rules: no recordings, melodies or
-lyrics of others are in them, and no published weights were used. Words are pronounced after the CMU
-Pronouncing Dictionary (BSD) and spoken by espeak-ng's formant synthesis (GPL-3.0-or-later), which runs when
-songs are made; neither the program nor its data are part of the model. WORLD (modified BSD) puts them on
-notes. The weights are under songgen's licence, Apache-2.0.
+lyrics of others are in them, and no published weights were used. Words are spoken by espeak-ng, put on
+notes by WORLD, and accompanied by FluidSynth with TimGM6mb; none of these, and no sample of theirs, is part
+of the model. [DATA_LICENCES.md](DATA_LICENCES.md) names every licence. The weights are under songgen's
+licence, Apache-2.0.
 """
