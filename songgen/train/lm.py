@@ -286,8 +286,11 @@ def make_stage(data: Path, work: Path, settings: LmSettings, loop: LoopSettings)
     if settings.part == "dual":
         load_trained(module, work / FIRST)
     _, conditioner = load_text(folder)
+    rows = 1 if settings.part == "first" else module.lelm.config.num_codebooks
     train, held_out = (
-        LmSource(SongReader(store, work, conditioner, songs), batch_positions=settings.batch_positions)
+        LmSource(
+            SongReader(store, work, conditioner, songs, rows=rows), batch_positions=settings.batch_positions
+        )
         for songs in (store.train_indices, store.held_out_indices)
     )
     return LmStage(train, held_out, module, settings, loop.steps)

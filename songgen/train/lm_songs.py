@@ -18,7 +18,7 @@ from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.text import model_lyrics
 from songgen.train.dataset import SongStore, frame_labels
 from songgen.train.lm_excerpts import Excerpt, cut_truth, excerpts_of
-from songgen.train.token_codes import codes_path
+from songgen.train.token_codes import codes_path, rows_of
 from songgen.train.truth import SongTruth
 
 NOWHERE = -1
@@ -86,20 +86,27 @@ class SongReader:
 
     Args:
         songs: of the store; those without tokens are passed over.
+        rows: of the tokens that are needed; others may be missing, and are 0.
 
     Raises:
         FileNotFoundError: no song has tokens.
     """
 
     def __init__(
-        self, store: SongStore, work: Path, conditioner: TextConditioner, songs: Sequence[int]
+        self,
+        store: SongStore,
+        work: Path,
+        conditioner: TextConditioner,
+        songs: Sequence[int],
+        *,
+        rows: int,
     ) -> None:
         self._store, self._work, self._conditioner = store, work, conditioner
         self.config: LevoConfig = conditioner.config
-        self.songs = [song for song in songs if codes_path(work, store.number(song)).is_file()]
+        self.songs = [song for song in songs if rows_of(codes_path(work, store.number(song))) >= rows]
         if not self.songs:
             raise FileNotFoundError(
-                f"{codes_path(work, 0).parent}: no tokens; run `songgen train codes` first"
+                f"{codes_path(work, 0).parent}: no tokens of {rows} rows; run `songgen train codes` first"
             )
         self.codes = lru_cache(maxsize=None)(self._codes)
         self.read = lru_cache(maxsize=None)(self._read)
@@ -119,8 +126,10 @@ class SongReader:
         return list(excerpts_of(self._store.truth(song), song, longest=self.config.max_frames))
 
     def _codes(self, song: int) -> Tensor:
-        codes_KT = np.load(codes_path(self._work, self._store.number(song))).astype(np.int64)
-        return torch.from_numpy(codes_KT)[: self.config.num_codebooks]
+        read_RT = np.load(codes_path(self._work, self._store.number(song))).astype(np.int64)
+        codes_KT = np.zeros((self.config.num_codebooks, read_RT.shape[1]), np.int64)
+        codes_KT[: len(read_RT)] = read_RT[: len(codes_KT)]
+        return torch.from_numpy(codes_KT)
 
     def _read(self, excerpt: Excerpt) -> LmSong:
         truth = self._store.truth(excerpt.song)

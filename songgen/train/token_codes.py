@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -29,11 +30,18 @@ logger = logging.getLogger(__name__)
 
 
 def codes_path(work: Path, number: int) -> Path:
-    """The file of the tokens of the song of a number: int16 `[3, T]`, mixed, vocal, bgm."""
+    """The file of the tokens of the song of a number: int16 `[3, T]`, mixed, vocal, bgm; or the first row."""
     return work / FOLDER / f"{number:06d}.npy"
 
 
-def write_codes(data: Path, work: Path, settings: TokensSettings, *, seconds: float | None = None) -> bool:
+def write_codes(
+    data: Path,
+    work: Path,
+    settings: TokensSettings,
+    *,
+    seconds: float | None = None,
+    mixed_only: bool = False,
+) -> bool:
     """Write the tokens of all songs that have none yet.
 
     Songs are encoded whole, not in repeated segments of 40 s, so there are as many tokens as frames.
@@ -41,9 +49,11 @@ def write_codes(data: Path, work: Path, settings: TokensSettings, *, seconds: fl
     Args:
         settings: of either tokenizer; both have the same sizes.
         seconds: when to stop; None for no limit.
+        mixed_only: the first row alone, which is all that `lm` needs, so that it need not wait for
+            `tokens-dual`. Files that have it are completed by a later call.
 
     Returns:
-        Whether all songs have tokens.
+        Whether all songs have these tokens.
 
     Raises:
         FileNotFoundError: a tokenizer is not trained, or there are no songs.
@@ -52,18 +62,26 @@ def write_codes(data: Path, work: Path, settings: TokensSettings, *, seconds: fl
 
     began = time.monotonic()
     store = SongStore(data)
-    mixed, dual = (load_tokenizer(work, replace(settings, tracks=tracks)) for tracks in ("mixed", "dual"))
-    missing = [song for song in range(len(store)) if not codes_path(work, store.number(song)).is_file()]
+    names: tuple[Literal["mixed", "dual"], ...] = ("mixed",) if mixed_only else ("mixed", "dual")
+    tokenizers = [load_tokenizer(work, replace(settings, tracks=tracks)) for tracks in names]
+    num_rows = sum(len(tokenizer.config.tracks) for tokenizer in tokenizers)
+    written = [rows_of(codes_path(work, store.number(song))) for song in range(len(store))]
+    missing = [song for song, rows in enumerate(written) if rows < num_rows]
     for number, song in enumerate(missing):
         if seconds is not None and time.monotonic() - began > seconds:
             return False
-        write_song(store, song, work, (mixed, dual))
+        write_song(store, song, work, tokenizers)
         if (number + 1) % NOTE_EVERY == 0:
             logger.info("codes: %d of %d songs", len(store) - len(missing) + number + 1, len(store))
     return True
 
 
-def write_song(store: SongStore, song: int, work: Path, tokenizers: tuple[AudioTokenizer, ...]) -> None:
+def rows_of(path: Path) -> int:
+    """Rows of a file of tokens: 3, or 1 where only the mixture is encoded; 0 if it is not there."""
+    return int(np.load(path, mmap_mode="r").shape[0]) if path.is_file() else 0
+
+
+def write_song(store: SongStore, song: int, work: Path, tokenizers: Sequence[AudioTokenizer]) -> None:
     """Write the tokens of one song."""
     stems_SCN = store.stems(song)
     codes = [row for tokenizer in tokenizers for row in song_codes(tokenizer, stems_SCN)]

@@ -80,7 +80,7 @@ def conditioner(data: Path, work: Path) -> TextConditioner:
 
 @pytest.fixture(scope="module")
 def source(data: Path, work: Path, conditioner: TextConditioner) -> LmSource:
-    return LmSource(SongReader(SongStore(data), work, conditioner, [0, 1, 2]), batch_positions=900)
+    return LmSource(SongReader(SongStore(data), work, conditioner, [0, 1, 2], rows=3), batch_positions=900)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,20 @@ def test_songs_without_codes_are_said_to_be_missing(
     data: Path, conditioner: TextConditioner, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError, match="songgen train codes"):
-        SongReader(SongStore(data), tmp_path, conditioner, [0])
+        SongReader(SongStore(data), tmp_path, conditioner, [0], rows=1)
+
+
+def test_the_first_part_needs_the_mixed_codes_alone(
+    data: Path, work: Path, conditioner: TextConditioner, tmp_path: Path
+) -> None:
+    path = codes_path(tmp_path, 0)
+    path.parent.mkdir()
+    np.save(path, np.load(codes_path(work, 0))[:1])
+    read = SongReader(SongStore(data), tmp_path, conditioner, [0, 1], rows=1)
+    assert read.songs == [0] and read.codes(0).shape[0] == 3
+    assert read.codes(0)[0].tolist() == np.load(path)[0].tolist()
+    with pytest.raises(FileNotFoundError, match="no tokens of 3 rows"):
+        SongReader(SongStore(data), tmp_path, conditioner, [0], rows=3)
 
 
 def test_training_computes_the_logits_of_inference(

@@ -183,7 +183,11 @@ def test_the_loss_falls_and_codes_are_used(data: Path, tmp_path: Path) -> None:
 
 def test_codes_are_written_once_and_are_what_inference_encodes(data: Path, work: Path) -> None:
     assert write_codes(data, work, SETTINGS, seconds=-1.0) is False
+    assert write_codes(data, work, SETTINGS, mixed_only=True) is True
+    mixed = np.load(codes_path(work, 1))
+    assert mixed.shape[0] == 1
     assert write_codes(data, work, SETTINGS) is True
+    assert np.array_equal(np.load(codes_path(work, 1))[:1], mixed)
     store = SongStore(data)
     paths = [codes_path(work, store.number(song)) for song in range(len(store))]
     times = [path.stat().st_mtime_ns for path in paths]
