@@ -1,4 +1,4 @@
-"""The stage `latents`: the latents of all songs, for the stage that learns to draw them, and their statistics.
+"""The stage `latents`: the latents of all songs, for the stage that learns to draw them, and statistics.
 
 A song is encoded piece by piece, with margins that make the pieces equal to the whole.
 """
@@ -101,9 +101,7 @@ def write_song(songs: Songs, song: int, work: Path, vae: OobleckVAE, settings: V
     """Write the latents of one song."""
     stems_SCN = songs.stems(song)
     sizes = {"chunk": settings.latent_chunk, "margin": settings.latent_margin}
-    arrays = {
-        stem: encode_song(vae, stem_of(stems_SCN, stem), **sizes).half().numpy() for stem in STEMS
-    }
+    arrays = {stem: encode_song(vae, stem_of(stems_SCN, stem), **sizes).half().numpy() for stem in STEMS}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write_together({latents_path(work, song): buffer.getvalue()})

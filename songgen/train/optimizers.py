@@ -9,7 +9,8 @@ from torch import nn
 
 ADAM_BETAS = (0.9, 0.95)
 NOT_HIDDEN = re.compile(
-    r"(^|\.)(emb|embedding|wpe|lm_head|linears|output_proj|codebook|structure_emb)\b|_emb\b|head"
+    r"(^|\.)(emb|embedding|wpe|lm_head|linears|output_proj|codebook|structure_emb|scale_shift_table)\b"
+    r"|_emb\b|head"
 )
 """Names of tables and output heads: no hidden matrices, AdamW moves them."""
 

@@ -93,14 +93,16 @@ class MultiResolutionLoss(nn.Module):
     def __init__(self, fft_sizes: Sequence[int], sample_rate: int, *, at_once: int) -> None:
         super().__init__()
         if not 1 <= at_once <= len(fft_sizes):
-            raise ValueError(f"{at_once} resolutions a step; there are {len(fft_sizes)}, and at least 1 is needed")
+            raise ValueError(
+                f"{at_once} resolutions a step; there are {len(fft_sizes)}, and at least 1 is needed"
+            )
         self.losses = nn.ModuleList(SpectralLoss(size, sample_rate) for size in fft_sizes)
         self.at_once = at_once
 
     def forward(
         self, audio_BCN: Tensor, target_BCN: Tensor, step: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As of `SpectralLoss`, means over the resolutions of a step, or over all; float32 whatever autocast says."""
+        """As of `SpectralLoss`, means over a step's resolutions or over all, in float32."""
         count = len(self.losses)
         turns = range(count) if step is None else range(step * self.at_once, (step + 1) * self.at_once)
         with torch.autocast(audio_BCN.device.type, enabled=False):
@@ -119,5 +121,7 @@ class MelDistance(nn.Module):
     @torch.no_grad()
     def forward(self, first_CN: Tensor, second_CN: Tensor) -> float:
         """Of two signals `[C, N]` of one length, N > 1024."""
-        levels = [decibels(self.mel(one.float())).clamp(min=DISTANCE_FLOOR_DB) for one in (first_CN, second_CN)]
+        levels = [
+            decibels(self.mel(one.float())).clamp(min=DISTANCE_FLOOR_DB) for one in (first_CN, second_CN)
+        ]
         return float((levels[0] - levels[1]).abs().mean())

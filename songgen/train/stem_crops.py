@@ -71,7 +71,7 @@ class StemCrops:
         return kept[..., first:end].float() / PEAK_16_BIT
 
     def draw(self, rng: np.random.Generator, num_frames: int, stem: str) -> Tensor:
-        """A piece `[C, N]` of a song of the training set; songs that are too short are padded with silence."""
+        """A piece `[C, N]` of a song of the training set; shorter songs are padded with silence."""
         piece_CN = self._draw(rng, num_frames, stem)
         if piece_CN.square().mean().sqrt() < QUIET:
             piece_CN = self._draw(rng, num_frames, stem)

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from songgen.nn.oobleck import OobleckConfig, OobleckVAE
+from songgen.nn.oobleck import DILATIONS, OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import WeightNorm, WeightNormConv1d, WeightNormConvTranspose1d
 from songgen.train.fast_oobleck import make_fast_vae
 from songgen.train.filterbank import start_as_filterbank_
 from songgen.train.latents import write_latents
-from songgen.train.loop import LoopSettings, load_trained
+from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
 from songgen.train.spectral_losses import MelDistance, MultiResolutionLoss
 from songgen.train.stem_crops import STEMS, Songs, StemCrops
 from songgen.train.truth import FRAME_RATE, SAMPLE_RATE
@@ -28,10 +28,12 @@ from songgen.train.truth import FRAME_RATE, SAMPLE_RATE
 __all__ = ["VaeSettings", "VaeStage", "load_vae", "make_stage", "write_latents"]
 
 FOLDER = "vae"
+LAST_OF_STAGE = len(DILATIONS) + 1
+"""Number of the convolution that shortens, in a stage of the encoder."""
 STEM_ODDS = (0.5, 0.25, 0.25)
 """Of mixed, vocal and bgm."""
 FIRST_DEVIATION = -3.0
-"""Bias of the latents' deviations before softplus, which makes them 0.05 at first: nearly no noise, or nothing
+"""Bias of the latents' deviations before softplus, which makes them 0.05 at first: with more noise, nothing
 would be learnt from latents."""
 FIRST_BRANCH = 0.3
 """Size of a residual unit's output at first, relative to what keeps the variance."""
@@ -227,6 +229,32 @@ def make_stage(data: Path, work: Path, settings: VaeSettings, loop: LoopSettings
 
     torch.manual_seed(loop.seed)
     return VaeStage(SongStore(data), settings)
+
+
+def trained_vae(work: Path) -> OobleckVAE:
+    """The trained autoencoder, for evaluation, of the sizes that its tensors have.
+
+    Raises:
+        FileNotFoundError: it is not trained.
+    """
+    path = work / FOLDER / CHECKPOINT
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; train this stage first (songgen train {FOLDER})")
+    module = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["module"]
+    shapes = {name: value.shape for name, value in module.items()}
+    channels = shapes["encoder.layers.0.weight_v"][0]
+    stages = []
+    while (last := f"encoder.layers.{len(stages) + 1}.layers.{LAST_OF_STAGE}.weight_v") in shapes:
+        stages.append(shapes[last])
+    return load_vae(
+        work,
+        VaeSettings(
+            channels=channels,
+            c_mults=tuple(out_dim // channels for out_dim, _, _ in stages),
+            strides=tuple(kernel // 2 for _, _, kernel in stages),
+            latent_dim=shapes["decoder.layers.0.weight_v"][1],
+        ),
+    )
 
 
 def load_vae(work: Path, settings: VaeSettings) -> OobleckVAE:
