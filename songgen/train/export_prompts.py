@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from songgen.models.levo.prompt_library import ENGLISH
+from songgen.models.levo.prompt_library import ENGLISH, NUM_ROWS
 from songgen.train.token_codes import codes_path
 from songgen.train.truth import FRAME_RATE, SongTruth
 
@@ -25,7 +25,7 @@ def library_of(store: SongStore, work: Path, *, frames: int, per_genre: int) -> 
     """Prompts under their names in a library file, `<Genre>/en/<number>`: int16 `[3, frames]`.
 
     Args:
-        work: where the stage `codes` wrote the tokens; songs without are passed over.
+        work: where the stage `codes` wrote the tokens; songs without all three rows are passed over.
         frames: of a prompt; shorter songs are passed over.
         per_genre: prompts of each genre, at most.
     """
@@ -33,12 +33,12 @@ def library_of(store: SongStore, work: Path, *, frames: int, per_genre: int) -> 
     counts: dict[str, int] = {}
     for song in store.held_out_indices:
         truth = store.truth(song)
-        genre, path = truth.genre.title(), codes_path(work, song)
+        genre, path = truth.genre.title(), codes_path(work, store.number(song))
         number = counts.get(genre, 0)
         if number >= per_genre or not path.is_file():
             continue
         codes_KT = torch.from_numpy(np.load(path)).to(torch.int16)
-        if codes_KT.shape[1] < frames:
+        if codes_KT.shape[0] < NUM_ROWS or codes_KT.shape[1] < frames:
             continue
         start = min(first_sung_frame(truth), codes_KT.shape[1] - frames)
         library[f"{genre}/{ENGLISH}/{number}"] = codes_KT[:, start : start + frames].contiguous()

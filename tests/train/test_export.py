@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from tiny_song import TINY_TRUTH, write_song
+from torch import Tensor, nn
 
 from songgen.models import catalog
 from songgen.models.base import Job
@@ -22,8 +25,22 @@ from songgen.nn.oobleck import OobleckVAE
 from songgen.requests import SongRequest
 from songgen.runtime.checkpoint import read_tensors
 from songgen.runtime.sampling import Sampling
-from songgen.train.export import DUAL_FILE, LM_FILE, VAE_FILE, ExportSettings, TrainedModel, write_checkpoint
+from songgen.train.export import (
+    DUAL_FILE,
+    LM_FILE,
+    VAE_FILE,
+    ExportSettings,
+    TrainedModel,
+    export,
+    write_checkpoint,
+)
+from songgen.train.fast_oobleck import make_fast_vae
+from songgen.train.flow import FlowSettings
+from songgen.train.lm import LmModule
 from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
+from songgen.train.recipe import Recipe
+from songgen.train.tokens import TokensModule, TokensSettings
+from songgen.train.vae import VaeSettings
 
 SIZES = LmSizes(
     width=32,
@@ -148,3 +165,75 @@ def test_networks_that_do_not_fit_each_other_are_found_before_anything_is_replac
     with pytest.raises(ValueError, match="another shape"):
         write_checkpoint(replace(model, lelm=wide), tmp_path / "m", SETTINGS, {})
     assert not (tmp_path / "m").exists()
+
+
+TOKENS = {"conv_dim": 6, "dim": 32, "ffn_dim": 48, "num_heads": 4, "num_codes": 64, "codebook_dim": 8}
+RECIPE = Recipe(
+    {
+        "vae": {"channels": 4, "c_mults": [1, 2, 2, 3, 3], "latent_dim": 16},
+        "tokens-mixed": {**TOKENS, "tracks": "mixed"},
+        "tokens-dual": {**TOKENS, "tracks": "dual"},
+        "flow": {
+            **{"latent_dim": 16, "ssl_dim": 32, "codebook_dim": 8, "mask_dim": 8, "num_codes": 64},
+            **{"num_layers": 1, "num_heads": 4, "inner_dim": 208},
+        },
+        "lm-dual": {"part": "dual", "sizes": asdict(SIZES)},
+        "export": {"weights": "fp16", "prompts_per_genre": 1},
+    }
+)
+
+
+def save_checkpoint(module: nn.Module, folder: Path) -> None:
+    """As the loop leaves a stage."""
+    folder.mkdir(parents=True)
+    torch.save({"module": module.state_dict(), "ema": {}, "step": 1}, folder / "checkpoint.pt")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which every stage has been trained, for no time at all."""
+    work = tmp_path_factory.mktemp("work")
+    torch.manual_seed(2)
+    save_checkpoint(make_fast_vae(RECIPE.settings("vae", VaeSettings).config()), work / "vae")
+    for name in ("tokens-mixed", "tokens-dual"):
+        save_checkpoint(TokensModule(RECIPE.settings(name, TokensSettings)), work / name)
+    codec = LevoCodec(RECIPE.settings("flow", FlowSettings).config())
+    codec.normfeat.counts.fill_(100_000)
+    save_checkpoint(codec, work / "flow")
+    config, conditioner = load_text(ensure_text_files(work, SIZES, ["female, pop"]))
+    rows = {"lyric_rows": conditioner.lyrics.num_rows, "description_rows": conditioner.descriptions.num_rows}
+    save_checkpoint(LmModule(LeLM(config, **rows)), work / "lm-dual")
+    return work
+
+
+def test_a_work_folder_becomes_a_model_with_prompts_from_held_out_songs(work: Path, tmp_path: Path) -> None:
+    write_song(tmp_path / "data", 0)
+    write_song(tmp_path / "data", 1)
+    (work / "codes").mkdir()
+    for number in (0, 1):
+        np.save(work / "codes" / f"{number:06d}.npy", np.full((3, 50), number, np.int16))
+    export(work, tmp_path / "nano", RECIPE, data=tmp_path / "data")
+    model = catalog.load_model(tmp_path / "nano", device="cpu", max_seconds=1)
+    assert list(model.prompt_styles) == [TINY_TRUTH.genre.title(), "Auto"]
+    request = SongRequest(idx="a", lyrics="[verse] Go.", auto_prompt_audio_type="Auto", generate_type="mixed")
+    assert model.condition(request).prompt_ids[0, 0, 1:].tolist() == [0] * 50  # song 0, the only one held out
+
+
+def test_a_stage_that_is_not_trained_is_named(work: Path, tmp_path: Path) -> None:
+    for name in ("vae", "tokens-mixed", "tokens-dual", "flow", "lm-dual"):
+        assert (work / name / "checkpoint.pt").is_file()
+    lacking = tmp_path / "work"
+    shutil.copytree(work, lacking)
+    shutil.rmtree(lacking / "flow")
+    with pytest.raises(FileNotFoundError, match=r"train this stage first \(songgen train flow\)"):
+        export(lacking, tmp_path / "nano", RECIPE)
+    shutil.rmtree(lacking / "text")
+    shutil.copytree(work / "flow", lacking / "flow")
+    with pytest.raises(FileNotFoundError, match="train the language model first"):
+        export(lacking, tmp_path / "nano", RECIPE)
+
+
+def test_a_language_model_of_another_recipe_is_refused(work: Path, tmp_path: Path) -> None:
+    other = {**RECIPE.sections, "lm-dual": {"part": "dual", "sizes": asdict(replace(SIZES, width=64))}}
+    with pytest.raises(ValueError, match="written for another recipe"):
+        export(work, tmp_path / "nano", Recipe(other))
