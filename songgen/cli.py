@@ -20,6 +20,7 @@ COMMANDS = {
     "models": "list the models",
     "fetch": "download a published model",
     "bench": "measure how fast a model runs here, also without its weights",
+    "train": "make a small model that sings, from nothing",
     "plot": "draw songs: waveform, spectrogram, about where the sections lie",
     "doctor": "what this machine can run, what is missing, and the line to type",
 }

@@ -115,14 +115,8 @@ def tree_of(command: Command, choices: Mapping[str, str]) -> dict[str, object]:
             raise ConfigError(
                 f"{group}={choice}: must be one of {', '.join(allowed)}{did_you_mean(choice, allowed)}"
             )
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(config_dir=str(config_folder()), version_base=None):
-        composed = compose(command, overrides=[f"{group}={choice}" for group, choice in choices.items()])
-        plain = OmegaConf.to_container(composed, resolve=True)
+    plain = _composed(command, choices)
     flat: dict[str, object] = {}
-    assert isinstance(plain, dict)
     for key, value in plain.items():
         if isinstance(value, dict):
             flat.update({f"{key!s}.{name!s}": item for name, item in value.items()})
@@ -131,6 +125,23 @@ def tree_of(command: Command, choices: Mapping[str, str]) -> dict[str, object]:
     unknown = sorted(flat.keys() - keys_of(command).keys())
     assert not unknown, f"configs/{command}.yaml has unknown keys: {unknown}"
     return flat
+
+
+def train_tree(recipe: str) -> dict[str, Any]:
+    """The settings of `songgen train` with a file of `configs/recipe`, as a tree of plain values."""
+    return _composed("train", {"recipe": recipe})
+
+
+def _composed(name: str, choices: Mapping[str, str]) -> dict[str, Any]:
+    """A file of `configs/` with the files of its groups."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(config_dir=str(config_folder()), version_base=None):
+        composed = compose(name, overrides=[f"{group}={choice}" for group, choice in choices.items()])
+        plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def choices_of(group: str) -> list[str]:

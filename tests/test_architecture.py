@@ -92,7 +92,7 @@ def test_families_do_not_import_each_other_and_nothing_imports_train(path: Path)
             and (PACKAGE / "models" / parts[2]).is_dir()
         ):
             assert parts[2] == family, f"{family} imports {module}"
-        if "train" not in path.parts:
+        if not name_of(path).startswith(("train/", "commands/train.py")):
             assert parts[:2] != ["songgen", "train"], module
 
 
@@ -162,9 +162,9 @@ def test_nothing_below_the_front_ends_prints_reads_the_environment_or_sets_up_lo
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_device_by_the_back_door(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert not re.search(
-        r"\.cuda\(\)|set_default_device|set_default_dtype|\bautocast\b|weights_only=False", text
-    )
+    assert not re.search(r"\.cuda\(\)|set_default_device|set_default_dtype|weights_only=False", text)
+    if not name_of(path).startswith("train/"):  # mixed precision, where weights stay float32
+        assert not re.search(r"\bautocast\b", text)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
