@@ -191,7 +191,7 @@ def test_takes_that_failed_beside_the_kept_one_are_named_and_left(
     assert named == {"a_s1": ["a_s2"], "b_s0": ["b_s1"]}
     again = FakeModel(scores=SCORES)
     assert made(again, THREE, tmp_path) == dict.fromkeys(SCORES) and again.names("compose") == []
-    assert [message for message in caplog.messages if message.startswith("a_s1")] == [
+    assert [message for message in caplog.messages if message.startswith("a_s1: was kept")] == [
         "a_s1: was kept although a_s2 failed, and is left as it is; resume=false makes all takes again"
     ]
     whole = made(FakeModel(scores=SCORES), THREE, tmp_path, resume=False)
