@@ -159,8 +159,6 @@ def generate_config(overrides: Sequence[str]) -> GenerateConfig:
         "verbose",
     )
     own = {name: values[name] for name in names}
-    if own["keep"] == "best" and values["engine.kind"] == "ray":
-        raise ConfigError("keep=best does not work with engine=ray: a request's takes are on several workers")
     return GenerateConfig(
         loading=_loading(values),
         output=_output(values),

@@ -37,6 +37,7 @@ class Record:
         seed, run_seed: the song's seed; the run's, from which it may have been derived.
         stopped: `eos` if the model ended the song, `length` if it ran into the limit.
         kept: false if it was composed but not rendered, another take of its request having scored higher.
+        failed_takes: names of the takes that failed beside the one that was kept.
         duration: seconds of audio. frames: frames of tokens.
         lm_score: the model's mean log-probability of a code in nats, `conditional` on the request, `null`
             without it, and their `difference`.
@@ -69,6 +70,7 @@ class Record:
     sampling: Mapping[str, Any] | None = None
     max_seconds: float | None = None
     kept: bool | None = None
+    failed_takes: Sequence[str] | None = None
     stopped: str | None = None
     duration: float | None = None
     frames: int | None = None

@@ -18,7 +18,7 @@ from types import ModuleType, TracebackType
 from typing import Any, TypeAlias
 
 from songgen.engine.placement import places
-from songgen.engine.plan import Plan
+from songgen.engine.plan import Piece, Plan
 from songgen.engine.settings import Engine
 from songgen.engine.worker import Facts, LoadModel, Made, News, Worker
 from songgen.requests import SongRequest
@@ -65,8 +65,8 @@ class Seat:
         number: counts the workers of a run from 1.
         worker: Ray's handle of it.
         facts: of its model, once that is loaded.
-        open: the songs that it was given and has not ended, by name.
-        is_alone: whether it makes a song's last try, and takes no other beside it.
+        pieces: what it was given, of each the songs by name that have not ended.
+        is_alone: whether it makes a piece's last try, and takes no other beside it.
         deaths: of workers in a row that loaded the model.
         loading, songs, news, giving: Ray's references to what it was asked and has not answered.
     """
@@ -74,7 +74,7 @@ class Seat:
     number: int
     worker: Any = None
     facts: Facts | None = None
-    open: dict[str, Plan] = field(default_factory=dict)
+    pieces: list[dict[str, Plan]] = field(default_factory=list)
     is_alone: bool = False
     loading: Any = None
     songs: Any = None
@@ -86,6 +86,23 @@ class Seat:
     def is_given_up(self) -> bool:
         """Whether it will never be at work again."""
         return self.loading is None and self.facts is None
+
+    @property
+    def open(self) -> dict[str, Plan]:
+        """The songs that it was given and has not ended, by name."""
+        return {name: plan for piece in self.pieces for name, plan in piece.items()}
+
+    def take(self, pieces: Sequence[Piece]) -> None:
+        """Note what it is given."""
+        self.pieces += [{plan.job.name: plan for plan in piece} for piece in pieces]
+
+    def end(self, name: str) -> Plan:
+        """Take off a song that has ended."""
+        piece = next(piece for piece in self.pieces if name in piece)
+        plan = piece.pop(name)
+        if not piece:
+            self.pieces.remove(piece)
+        return plan
 
     def references(self) -> list[Any]:
         """All that it was asked and has not answered."""
@@ -195,10 +212,10 @@ class Cluster:
         seat.songs = stream.remote(group)
         self._listen(seat)
 
-    def give(self, seat: Seat, plans: Sequence[Plan]) -> None:
+    def give(self, seat: Seat, pieces: Sequence[Piece]) -> None:
         """Hand songs to a worker that is at work."""
-        seat.open.update((plan.job.name, plan) for plan in plans)
-        seat.giving.append(seat.worker.give.options(concurrency_group="ask").remote(plans))
+        seat.take(pieces)
+        seat.giving.append(seat.worker.give.options(concurrency_group="ask").remote(pieces))
 
     def events(self) -> Iterator[tuple[Seat, Event]]:
         """Wait until something happens, and tell all that has.

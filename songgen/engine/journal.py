@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ import torch
 
 from songgen import __version__
 from songgen.engine.outcome import Outcome
-from songgen.engine.output import RECORDS_FOLDER, Saved, clear_leftovers
+from songgen.engine.output import RECORDS_FOLDER, Saved, clear_leftovers, remove_song
 from songgen.engine.plan import Plan
 from songgen.engine.resume import History, fingerprint
 from songgen.engine.settings import Output
@@ -21,6 +23,8 @@ from songgen.records import Record, RecordFile
 
 if TYPE_CHECKING:
     from songgen.requests import BadLine
+
+logger = logging.getLogger(__name__)
 
 RANDOM_SEED_BITS = 32
 
@@ -43,6 +47,7 @@ class Journal:
         self.resume = resume
         self._file = RecordFile(self.path)
         self._fingerprints: dict[str, str] = {}
+        self._failed_takes: dict[tuple[str, int], list[str]] = {}
 
     def __enter__(self) -> Journal:
         self._file.__enter__()
@@ -65,7 +70,8 @@ class Journal:
     def is_done(self, plan: Plan, model: ModelFacts) -> bool:
         """Whether a song is there already, made from the same recipe by the same model in the same form.
 
-        A song that another input put there gets its record in this run's file too.
+        A song that another input put there gets its record in this run's file too. A song that was kept of
+        several takes counts for all of them, also for those that failed: they are named in a warning.
         """
         name = plan.job.name
         wanted = self._fingerprints[name] = fingerprint(plan, model.identity, self.output)
@@ -74,12 +80,23 @@ class Journal:
             return False
         if not self._history.is_in_own(name, wanted):
             self._file.append(record)
+        if failed := record.get("failed_takes"):
+            logger.warning(
+                "%s: was kept although %s failed, and is left as it is; resume=false makes all takes again",
+                name,
+                ", ".join(map(str, failed)),
+            )
         return True
 
     def write(
         self, outcome: Outcome, saved: Saved | None, model: ModelFacts, run_seed: int | None
     ) -> dict[str, Any]:
-        """Append the record of a song that was made, passed over or failed; returns it."""
+        """Append the record of a song that was made, passed over or failed; returns it.
+
+        What an earlier run left of a take that is passed over now is removed first.
+        """
+        if outcome.passed_over is not None:
+            self._remove_old(outcome)
         record = Record(
             idx=outcome.given.idx,
             name=outcome.name,
@@ -92,6 +109,7 @@ class Journal:
             device=model.device,
             versions=versions(),
             fingerprint=self._fingerprints.get(outcome.name),
+            failed_takes=self._failed_beside(outcome),
             **_failure_keys(outcome),
             **_plan_keys(outcome.plan),
             **_song_keys(outcome, saved),
@@ -113,6 +131,28 @@ class Journal:
             versions=versions(),
         )
         self._file.append(record.as_dict())
+
+    def _failed_beside(self, outcome: Outcome) -> list[str] | None:
+        """The failed takes of a request whose best this is; notes one that fails."""
+        plan, request = outcome.plan, outcome.given
+        if plan is None or "keep" not in plan.recipe or outcome.passed_over is not None:
+            return None
+        if outcome.failure is None:
+            return self._failed_takes.pop((request.idx, request.line), None)
+        self._failed_takes.setdefault((request.idx, request.line), []).append(outcome.name)
+        return None
+
+    def _remove_old(self, outcome: Outcome) -> None:
+        old = self._history.songs.get(outcome.name, {})
+        paths = old.get("paths")
+        if old.get("idx") != outcome.given.idx or not isinstance(paths, Mapping):
+            return
+        if removed := remove_song(self.output.dir, map(str, paths.values())):
+            logger.warning(
+                "%s: %s of an earlier run is removed, as another take is kept now",
+                outcome.name,
+                ", ".join(removed),
+            )
 
 
 def draw_seed() -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from songgen.audio import BITS, encode_audio
 from songgen.engine.drafts import TOKENS_KEY, encode_draft
@@ -20,6 +20,7 @@ from songgen.text_length import Span, estimate_spans
 
 AUDIO_FOLDER, TOKENS_FOLDER, RECORDS_FOLDER = "audio", "tokens", "jsonl"
 PLOTS_FOLDER, LRC_FOLDER = "plots", "lrc"
+SONG_FOLDERS = (AUDIO_FOLDER, TOKENS_FOLDER, PLOTS_FOLDER, LRC_FOLDER)
 PLOT_KEY, LRC_KEY = "plot", "lrc"
 
 logger = logging.getLogger(__name__)
@@ -102,8 +103,25 @@ def form_of(output: Output) -> dict[str, object]:
     return form | {key: True for key, is_asked in asked.items() if is_asked}
 
 
+def remove_song(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Remove files of a song from an output folder; returns those that were there.
+
+    Args:
+        paths: relative to the folder, as records have them; what lies elsewhere is left alone.
+
+    Raises:
+        OSError: a file could not be removed.
+    """
+    files = {path: PurePosixPath(path).parts for path in paths}
+    known = [path for path, parts in files.items() if len(parts) == 2 and parts[0] in SONG_FOLDERS]
+    removed = [path for path in known if (folder / path).is_file()]
+    for path in removed:
+        (folder / path).unlink()
+    return removed
+
+
 def clear_leftovers(folder: Path) -> None:
     """Remove what killed runs left half-written in an output folder."""
-    for name in (AUDIO_FOLDER, TOKENS_FOLDER, PLOTS_FOLDER, LRC_FOLDER):
+    for name in SONG_FOLDERS:
         if (folder / name).is_dir():
             remove_leftovers(folder / name)

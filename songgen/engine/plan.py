@@ -13,12 +13,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from songgen.engine.settings import Settings
 from songgen.files import content_digest
 from songgen.linter import Finding, apply_policy
 from songgen.models.base import Job, ModelFacts
+from songgen.request_keys import STEMS
 from songgen.request_names import song_names
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
@@ -46,6 +47,32 @@ class Plan:
         """Whether the model gets another text than the user wrote."""
         job, given = self.job.request, self.given
         return (job.lyrics, job.descriptions) != (given.lyrics, given.descriptions)
+
+
+Piece: TypeAlias = tuple[Plan, ...]
+"""What is made as a whole: one song, or the takes of a request of which one is kept."""
+
+
+class FileNames:
+    """The files of the songs of a run, of which no two may have the same."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, str] = {}
+
+    def claim(self, plan: Plan) -> None:
+        """Enter a song's files.
+
+        Raises:
+            ValueError: one of them is another song's already.
+        """
+        name, stems = plan.job.name, STEMS[plan.job.request.generate_type or "mixed"]
+        files = [f"tokens/{name}", *(f"audio/{stem_name(name, stem)}" for stem in stems)]
+        for file in files:
+            if file in self._owners:
+                raise ValueError(
+                    f"its file {file} is that of {self._owners[file]} already: choose another idx"
+                )
+        self._owners.update(dict.fromkeys(files, name))
 
 
 def song_seed(request: SongRequest, sample: int, run_seed: int) -> int:
@@ -82,7 +109,7 @@ def plan_request(request: SongRequest, model: ModelFacts, settings: Settings) ->
         job = Job(name, replace(fixed, seed=seed), seed, sampling, max_seconds, wants_timing=settings.timing)
         recipe = recipe_of(job, model)
         if settings.keep == "best" and request.num_samples > 1:
-            recipe["keep"] = settings.keep  # a song that is there then stands for all takes
+            recipe["keep"] = f"best of {request.num_samples}"  # the song then stands for all takes
         plans.append(Plan(request, job, tuple(findings), recipe))
     return plans
 

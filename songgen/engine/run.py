@@ -22,11 +22,10 @@ from songgen.engine.flight import Flight, Item, name_of
 from songgen.engine.journal import Journal
 from songgen.engine.outcome import Failure, Outcome, OutOfMemory, remedy
 from songgen.engine.output import Saved, save_song
-from songgen.engine.plan import Plan, plan_request, stem_name
+from songgen.engine.plan import FileNames, Piece, Plan, plan_request
 from songgen.engine.settings import Settings
 from songgen.engine.takes import Takes, check_keep
 from songgen.models.base import Draft, Job, ModelFacts, Report, Song, SongModel, ignore_progress
-from songgen.request_keys import STEMS
 from songgen.request_names import song_names
 from songgen.requests import GenerateType, SongRequest
 from songgen.runtime.memory import free_frames, is_out_of_memory
@@ -103,18 +102,19 @@ class Run:
         self.report = report
         self.is_done = is_done
         self._plans: dict[str, Plan] = {}
-        self._owners: dict[str, str] = {}
+        self._files = FileNames()
         self._condition_seconds: dict[str, float] = {}
         self._ended: deque[Outcome] = deque()
         self._takes = Takes(lambda draft: self._end(draft.job.name, passed_over=draft))
 
     def songs(self, requests: Iterable[SongRequest]) -> Iterator[Outcome]:
         """Make the songs of some requests; outcomes come in the order in which songs end."""
-        return self._outcomes(self._made(self._conditioned(self._planned(list(requests)))))
+        jobs = self._jobs(self._pieces(list(requests)))
+        return self._outcomes(self._made(self._conditioned(jobs)))
 
-    def planned(self, plans: Iterable[Plan]) -> Iterator[Outcome]:
-        """Make songs that another process has planned."""
-        jobs = (plan.job for plan in plans if self._is_wanted(plan))
+    def planned(self, pieces: Iterable[Piece]) -> Iterator[Outcome]:
+        """Make songs that another process has planned; of the takes of a piece the best."""
+        jobs = self._jobs(tuple(filter(self._is_wanted, piece)) for piece in pieces)
         return self._outcomes(self._made(self._conditioned(jobs)))
 
     def stop(self) -> None:
@@ -159,7 +159,7 @@ class Run:
         self._ended.append(Outcome(name, plan.given, plan, song, failure, skipped, passed_over, seconds))
         self._takes.end(name)
 
-    def _planned(self, requests: Iterable[SongRequest]) -> Iterator[Job]:
+    def _pieces(self, requests: Iterable[SongRequest]) -> Iterator[Piece]:
         for request in requests:
             plans = attempt("plan", plan_request, request, self.model, self.settings)
             if isinstance(plans, Failure):
@@ -172,21 +172,29 @@ class Run:
                 logger.log(level, "%s: %s%s", request.idx, finding, mended)
             yield from self._wanted(plans)
 
-    def _wanted(self, plans: list[Plan]) -> Iterator[Job]:
+    def _wanted(self, plans: list[Plan]) -> Iterator[Piece]:
         """Enter a request's plans into the run; of takes of which one is kept, its being there is enough."""
         before = len(self._ended)
-        wanted = [plan.job for plan in plans if self._is_wanted(plan)]
-        if self.settings.keep == "best" and len(plans) > 1:
-            if any(outcome.skipped for outcome in list(self._ended)[before:]):
-                while wanted:
-                    self._end(wanted.pop(0).name)
-            self._takes.expect([job.name for job in wanted])
-        yield from wanted
+        wanted = [plan for plan in plans if self._is_wanted(plan)]
+        if self.settings.keep == "all" or len(plans) == 1:
+            yield from ((plan,) for plan in wanted)
+        elif any(outcome.skipped for outcome in list(self._ended)[before:]):
+            for plan in wanted:
+                self._end(plan.job.name)
+        elif wanted:
+            yield tuple(wanted)
+
+    def _jobs(self, pieces: Iterable[Piece]) -> Iterator[Job]:
+        for piece in pieces:
+            if len(piece) > 1:
+                self._takes.expect([plan.job.name for plan in piece])
+            for plan in piece:
+                yield plan.job
 
     def _is_wanted(self, plan: Plan) -> bool:
         """Enter a plan into the run; False if its song ended at once, being there already or impossible."""
         name = plan.job.name
-        clash = attempt("plan", self._claim_files, plan)
+        clash = attempt("plan", self._files.claim, plan)
         if isinstance(clash, Failure):
             self._ended.append(Outcome(name, plan.given, plan, failure=clash))
             return False
@@ -196,16 +204,6 @@ class Run:
             return True
         self._end(name, failure=done if isinstance(done, Failure) else None)
         return False
-
-    def _claim_files(self, plan: Plan) -> None:
-        name, stems = plan.job.name, STEMS[plan.job.request.generate_type or "mixed"]
-        files = [f"tokens/{name}", *(f"audio/{stem_name(name, stem)}" for stem in stems)]
-        for file in files:
-            if file in self._owners:
-                raise ValueError(
-                    f"its file {file} is that of {self._owners[file]} already: choose another idx"
-                )
-        self._owners.update(dict.fromkeys(files, name))
 
     def _conditioned(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """Conditions for as many jobs together as will be composed together.

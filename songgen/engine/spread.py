@@ -4,12 +4,12 @@
 
 A worker holds enough songs never to have a slot empty, and near the end of a run no more than its share. The
 songs of a worker that was lost are made again by others; the last try of a song is made alone, so that a song
-that takes its worker down fails by itself.
+that takes its worker down fails by itself. What is given, lost and tried again is a piece: a song, or with
+`keep=best` the takes of a request together, as the worker that composes them all can tell which is the best.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +18,11 @@ from typing import cast
 
 from songgen.engine.cluster import Cluster, Lost, Seat
 from songgen.engine.outcome import Failure, Outcome
-from songgen.engine.plan import Plan
+from songgen.engine.plan import Piece, Plan
 from songgen.engine.run import Run
 from songgen.engine.settings import Settings
 from songgen.engine.worker import Facts, Made
-from songgen.models.base import Job, Report, Song, SongModel, ignore_progress
+from songgen.models.base import Draft, Report, Song, SongModel, ignore_progress
 from songgen.requests import SongRequest
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ BATCHES_HELD = 3
 
 GROUPS_HELD = 2
 """Groups that a worker in low memory holds: the one that it makes, and the next."""
+
+PIECES_HELD = 2
+"""Requests that a worker holds of which the takes are more than that: the one that it makes, and the next."""
 
 
 class SpreadRun(Run):
@@ -57,8 +60,8 @@ class SpreadRun(Run):
         super().__init__(facts, settings, report=report, is_done=is_done)
         self.cluster = cluster
         self._tries: Counter[str] = Counter()
-        self._again: deque[Plan] = deque()
-        self._last_try: deque[Plan] = deque()
+        self._again: deque[Piece] = deque()
+        self._last_try: deque[Piece] = deque()
         self._unplanned = 0
         self._is_all_given = False
 
@@ -70,7 +73,7 @@ class SpreadRun(Run):
         """
         requests = list(requests)
         self._unplanned = sum(request.num_samples for request in requests)
-        return self._outcomes(self._spread(self._planned(self._counted(requests))))
+        return self._outcomes(self._spread(self._pieces(self._counted(requests))))
 
     def stop(self) -> None:
         """Nothing to free here: the workers end with their cluster."""
@@ -80,14 +83,16 @@ class SpreadRun(Run):
             self._unplanned -= request.num_samples
             yield request
 
-    def _spread(self, jobs: Iterator[Job]) -> Iterator[Song]:
-        """The songs that workers make of the jobs; those that fail end on the way."""
+    def _spread(self, pieces: Iterator[Piece]) -> Iterator[Song]:
+        """The songs that workers make; those that fail or are passed over end on the way."""
         seats = self.cluster.seats
         self._group = max(1, min(self.settings.group, -(-self._unplanned // len(seats))))
         while True:
             for seat in seats:
-                self._fill(seat, jobs)
-            if self._is_all_given and not (self._again or self._last_try or any(seat.open for seat in seats)):
+                self._fill(seat, pieces)
+            if self._is_all_given and not (
+                self._again or self._last_try or any(seat.pieces for seat in seats)
+            ):
                 return
             for seat, event in self.cluster.events():
                 if isinstance(event, Made):
@@ -99,48 +104,61 @@ class SpreadRun(Run):
                         if name in seat.open:
                             self.report(stage, name, fraction)
 
-    def _fill(self, seat: Seat, jobs: Iterator[Job]) -> None:
+    def _fill(self, seat: Seat, pieces: Iterator[Piece]) -> None:
         """Give a worker as many songs as it should hold."""
         if seat.facts is None or seat.is_alone:
             return
         if seat.songs is None:
             self.cluster.open(seat, self._group)
-        if self._last_try and not seat.open:
+        if self._last_try and not seat.pieces:
             seat.is_alone = True
             self.cluster.give(seat, [self._last_try.popleft()])
             return
-        room = max(0, self._most_held(seat.facts) - len(seat.open))
-        plans = list(itertools.islice(self._next_plans(jobs), room))
-        if plans:
-            self.cluster.give(seat, plans)
+        given = list(self._pieces_for(seat, seat.facts, pieces))
+        if given:
+            self.cluster.give(seat, given)
 
-    def _most_held(self, facts: Facts) -> int:
-        """Songs that a worker should hold: no more than its share of those that are not ended yet."""
+    def _pieces_for(self, seat: Seat, facts: Facts, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """What a worker gets beside what it holds: as much as is useful, and no more than its share.
+
+        It gets a piece that is larger than its share if it has no other.
+        """
         useful = GROUPS_HELD * self._group if facts.memory == "low" else BATCHES_HELD * facts.batch
-        seats = [seat for seat in self.cluster.seats if not seat.is_given_up]
-        unfinished = self._unplanned + len(self._again) + sum(len(seat.open) for seat in seats)
-        return max(1, min(useful, -(-unfinished // len(seats))))
-
-    def _next_plans(self, jobs: Iterator[Job]) -> Iterator[Plan]:
-        """The songs to give next: those that were lost, then new ones."""
-        while True:
-            if self._again:
-                yield self._again.popleft()
-            elif (job := next(jobs, None)) is not None:
-                yield self._plans[job.name]
-            else:
-                self._is_all_given = True
+        share, held, num_pieces = self._share(), len(seat.open), len(seat.pieces)
+        while held < share and (held < useful or num_pieces < PIECES_HELD):
+            piece = self._next(pieces)
+            if piece is None:
                 return
+            if num_pieces and held + len(piece) > share:
+                self._again.appendleft(piece)
+                return
+            held, num_pieces = held + len(piece), num_pieces + 1
+            yield piece
+
+    def _share(self) -> int:
+        """The songs that are not ended yet for each worker, at least one."""
+        seats = [seat for seat in self.cluster.seats if not seat.is_given_up]
+        waiting = sum(map(len, self._again))
+        unfinished = self._unplanned + waiting + sum(len(seat.open) for seat in seats)
+        return max(1, -(-unfinished // len(seats)))
+
+    def _next(self, pieces: Iterator[Piece]) -> Piece | None:
+        """What to give next: that which was lost, then what is new."""
+        if self._again:
+            return self._again.popleft()
+        piece = next(pieces, None)
+        self._is_all_given = piece is None
+        return piece
 
     def _ended_in(self, seat: Seat, made: Made) -> Iterator[Song]:
-        plan = seat.open.pop(made.name)
-        seat.is_alone = False
+        plan = seat.end(made.name)
+        seat.is_alone = seat.is_alone and bool(seat.pieces)
         self._condition_seconds[made.name] = made.condition_seconds
         if made.song is None:
-            self._end(made.name, failure=made.failure)
+            passed_over = None if made.passed_over is None else _whole(made.passed_over, plan)
+            self._end(made.name, failure=made.failure, passed_over=passed_over)
             return
-        draft = made.song.draft
-        yield replace(made.song, draft=replace(draft, job=replace(plan.job, conditions=draft.job.conditions)))
+        yield replace(made.song, draft=_whole(made.song.draft, plan))
 
     def _try_again(self, seat: Seat, lost: Lost) -> None:
         """Put the songs of a lost worker back, or end those that were lost too often."""
@@ -150,13 +168,20 @@ class SpreadRun(Run):
             len(seat.open),
             lost.reason,
         )
-        for name, plan in seat.open.items():
-            self._tries[name] += 1
-            if self._tries[name] == MOST_TRIES:
+        for piece in seat.pieces:
+            self._tries.update(piece.keys())
+            tries = max(self._tries[name] for name in piece)
+            if tries == MOST_TRIES:
                 error = f"WorkerLost: it was tried {MOST_TRIES} times, and each time its worker was lost"
-                self._end(name, failure=Failure("cluster", f"{error}; the last: {lost.reason}"))
+                for name in piece:
+                    self._end(name, failure=Failure("cluster", f"{error}; the last: {lost.reason}"))
             else:
-                waiting = self._last_try if self._tries[name] == MOST_TRIES - 1 else self._again
-                waiting.append(plan)
-        seat.open.clear()
+                waiting = self._last_try if tries == MOST_TRIES - 1 else self._again
+                waiting.append(tuple(piece.values()))
+        seat.pieces.clear()
         seat.is_alone = False
+
+
+def _whole(draft: Draft, plan: Plan) -> Draft:
+    """A draft that has travelled, with its job as it was planned here."""
+    return replace(draft, job=replace(plan.job, conditions=draft.job.conditions))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from songgen.engine.settings import Settings
-from songgen.models.base import Draft, SongModel
+from songgen.models.base import Draft, ModelFacts
 
 
 @dataclass
@@ -44,8 +44,7 @@ class Takes:
 
     def expect(self, names: Sequence[str]) -> None:
         """Keep one of these songs, and no more."""
-        if names:
-            self._groups.update(dict.fromkeys(names, _Group(names, set(names))))
+        self._groups.update(dict.fromkeys(names, _Group(names, set(names))))
 
     def end(self, name: str) -> None:
         """A song has ended without a draft; nothing to do for one that nobody waits for."""
@@ -85,7 +84,7 @@ class Takes:
                 yield best
 
 
-def check_keep(settings: Settings, model: SongModel) -> None:
+def check_keep(settings: Settings, model: ModelFacts) -> None:
     """Refuse to choose among drafts that have no score.
 
     Raises:

@@ -19,11 +19,11 @@ from typing import Any, Literal
 import torch
 
 from songgen.engine.outcome import Failure, Outcome
-from songgen.engine.plan import Plan
+from songgen.engine.plan import Piece
 from songgen.engine.run import Run
 from songgen.engine.settings import Settings
 from songgen.linter import TextRules
-from songgen.models.base import Song, SongModel
+from songgen.models.base import Draft, Song, SongModel
 from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
@@ -48,6 +48,7 @@ class Facts:
     identity: str
     summary: str
     text_rules: TextRules
+    scores_drafts: bool
 
     @classmethod
     def of(cls, model: SongModel) -> Facts:
@@ -64,24 +65,31 @@ class Notes:
 
 @dataclass(frozen=True)
 class Made:
-    """How a song ended in a worker: made or failed."""
+    """How a song ended in a worker: made, failed, or passed over for another take of its request."""
 
     name: str
     song: Song | None
     failure: Failure | None
+    passed_over: Draft | None
     condition_seconds: float
 
     @classmethod
     def of(cls, outcome: Outcome) -> Made:
         """What travels back: the audio and tokens, without the conditions, which may lie on a GPU."""
-        song, failure = outcome.song, outcome.failure
+        song, failure, passed_over = outcome.song, outcome.failure, outcome.passed_over
         if failure is not None:
             failure = Failure(failure.stage, failure.error)
         if song is not None:
-            conditions = song.draft.job.conditions
-            notes = Notes(dict(conditions.notes) if conditions is not None else {})
-            song = replace(song, draft=replace(song.draft, job=replace(song.draft.job, conditions=notes)))
-        return cls(outcome.name, song, failure, outcome.condition_seconds)
+            song = replace(song, draft=_light(song.draft))
+        if passed_over is not None:
+            passed_over = _light(passed_over)
+        return cls(outcome.name, song, failure, passed_over, outcome.condition_seconds)
+
+
+def _light(draft: Draft) -> Draft:
+    conditions = draft.job.conditions
+    notes = Notes(dict(conditions.notes) if conditions is not None else {})
+    return replace(draft, job=replace(draft.job, conditions=notes))
 
 
 class Worker:
@@ -97,7 +105,7 @@ class Worker:
         self._load, self._folder, self._threads = load, folder, threads
         self._model: SongModel | None = None
         self._loading = threading.Lock()
-        self._plans: queue.SimpleQueue[Plan] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
         self._told: dict[tuple[str, str], float] = {}
         self._telling = threading.Lock()
 
@@ -109,10 +117,10 @@ class Worker:
         """As of the model: digest of the files behind a request's prompt."""
         return self._loaded().prompt_identity(request)
 
-    def give(self, plans: Sequence[Plan]) -> None:
-        """Songs to make, once there is room for them."""
-        for plan in plans:
-            self._plans.put(plan)
+    def give(self, pieces: Sequence[Piece]) -> None:
+        """Songs to make, once there is room for them; of a piece of several takes, the best."""
+        for piece in pieces:
+            self._pieces.put(piece)
 
     def news(self) -> News:
         """How far songs have come since the last call, after a pause."""
@@ -133,18 +141,18 @@ class Worker:
         model = self._loaded()
         settings = Settings(sampling=model.sampling, seed=0, memory=model.memory, group=group)
         while True:
-            first = self._plans.get()
+            first = self._pieces.get()
             for outcome in Run(model, settings, report=self._tell).planned(self._waiting(first)):
                 if outcome.failure is not None and model.device.startswith("cuda"):
                     torch.cuda.synchronize()  # a GPU that has faulted would fail all songs to come
                 yield Made.of(outcome)
 
-    def _waiting(self, first: Plan) -> Iterator[Plan]:
-        """That song and those that wait behind it; ends rather than keep begun songs waiting for more."""
+    def _waiting(self, first: Piece) -> Iterator[Piece]:
+        """That piece and those that wait behind it; ends rather than keep begun songs waiting for more."""
         yield first
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self._plans.get_nowait()
+                yield self._pieces.get_nowait()
 
     def _tell(self, stage: str, name: str, fraction: float) -> None:
         with self._telling:

@@ -90,7 +90,10 @@ def _notes(summary: Summary) -> Iterator[str]:
             heard = f"; PER heard by {reference.asr}" if reference.asr else ""
             yield f"Published, not measured here: {reference.model}: {reference.source}{heard}."
     else:
-        yield "Published figures: none are recorded."
+        yield (
+            "Published figures: none are shipped; reference=FILE.yaml adds rows, each with its source "
+            "(configs/reference/published.yaml says in what form)."
+        )
     for scorer, reason in summary.not_run.items():
         yield f"{scorer} did not run: {reason}"
     yield from _absent(summary)

@@ -162,7 +162,8 @@ class ModelFacts(Protocol):
     """What planning and recording a song need to know of a checkpoint, wherever it is loaded.
 
     `device` and `memory` are what `auto` came to: where it runs, and whether its stages are loaded in turn.
-    `max_seconds` is the longest song that it was loaded for.
+    `max_seconds` is the longest song that it was loaded for. `scores_drafts`: whether its drafts have an
+    `lm_score`.
     """
 
     name: str
@@ -170,6 +171,7 @@ class ModelFacts(Protocol):
     max_seconds: float
     device: str
     memory: Literal["full", "low"]
+    scores_drafts: bool
 
     @property
     def sampling(self) -> Sampling:
@@ -196,12 +198,7 @@ class ModelFacts(Protocol):
 
 
 class SongModel(ModelFacts, Protocol):
-    """A loaded checkpoint of some family: its facts and the three verbs.
-
-    `scores_drafts`: whether its drafts have an `lm_score`.
-    """
-
-    scores_drafts: bool
+    """A loaded checkpoint of some family: its facts and the three verbs."""
 
     @property
     def prompt_styles(self) -> Sequence[str]:

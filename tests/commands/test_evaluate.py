@@ -137,7 +137,9 @@ def test_published_figures_stand_beside_marked(tmp_path: Path, capsys: pytest.Ca
     write_audio(tmp_path / "a.wav", Audio(music(1.0), 48000))
     (tmp_path / "p.yaml").write_text("rows: [{model: M, source: a paper, measures: {per: 0.2}}]")
     assert evaluate(tmp_path, f"reference={tmp_path / 'p.yaml'}") == 0
-    assert "M (published)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "M (published)" in out and "Published, not measured here: M: a paper." in out
+    assert "none are shipped" not in out
     assert summary(tmp_path)["published"][0]["measures"] == {"per": 0.2}
 
 

@@ -75,18 +75,48 @@ def kill_in_mid_song(signatures: Path, records: Path) -> None:
         time.sleep(0.05)
 
 
+def made_in(folder: Path) -> dict[str, bytes]:
+    """The files of the songs of a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for kind in ("audio", "tokens")
+        for path in (folder / kind).iterdir()
+    }
+
+
+def facts_in(folder: Path) -> list[tuple[Any, ...]]:
+    """What the records say of how songs came out, each song once."""
+    keys = ("name", "status", "kept", "seed", "frames", "lm_score", "fingerprint", "paths")
+    records = map(json.loads, (folder / "jsonl" / "in.jsonl").read_text().splitlines())
+    return sorted(
+        (tuple(record.get(key) for key in keys) for record in records), key=lambda facts: str(facts)
+    )
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(("keep", "number", "takes"), [("all", 5, 1), ("best", 4, 2)])
 def test_two_workers_make_the_songs_of_one_process_also_if_one_is_killed(
-    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    keep: str,
+    number: int,
+    takes: int,
 ) -> None:
-    rows = [{"idx": f"s{i}", "gt_lyric": LYRICS, "max_seconds": 1} for i in range(5)]
+    rows = [
+        {"idx": f"s{i}", "gt_lyric": LYRICS, "max_seconds": 1, "num_samples": takes} for i in range(number)
+    ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     signatures = tmp_path / "signatures"
     signatures.mkdir()
 
     def generate(out: str, *words: str) -> int:
         given = [f"model={tiny_folder}", f"input={tmp_path / 'in.jsonl'}", f"output.dir={tmp_path / out}"]
-        return main(["generate", *given, "seed=7", "output.tokens=true", "device=cpu", *words])
+        return main(
+            ["generate", *given, "device=cpu", "seed=7", f"keep={keep}", "output.tokens=true", *words]
+        )
 
     load = functools.partial(load_model, str(tiny_folder), device="cpu")
     monkeypatch.setattr(
@@ -103,15 +133,11 @@ def test_two_workers_make_the_songs_of_one_process_also_if_one_is_killed(
     assert "is replaced" in err and "; workers: 2" in err
     assert not ray.is_initialized()
     assert generate("one") == 0
-    for row in rows:
-        for file in (f"audio/{row['idx']}.wav", f"tokens/{row['idx']}.safetensors"):
-            assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    ended = [json.loads(line) for line in records.read_text().splitlines()]
-    assert sorted((record["name"], record["status"]) for record in ended) == [
-        (f"s{i}", "ok") for i in range(5)
-    ]
+    one, two = (made_in(tmp_path / out) for out in ("one", "two"))
+    assert one == two and len(one) == 2 * number
+    assert facts_in(tmp_path / "one") == facts_in(tmp_path / "two")
     assert generate("two", "engine=local") == 0
-    assert "5 there already" in capsys.readouterr().out
+    assert f"{number * takes} there already" in capsys.readouterr().out
 
 
 @pytest.mark.slow

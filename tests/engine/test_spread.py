@@ -12,7 +12,7 @@ import pytest
 from fake_model import FakeModel, boom
 
 from songgen.engine.cluster import ClusterModel, Event, Lost, Seat
-from songgen.engine.plan import Plan
+from songgen.engine.plan import Piece
 from songgen.engine.run import Run
 from songgen.engine.settings import Settings
 from songgen.engine.spread import SpreadRun
@@ -47,9 +47,9 @@ class Workers:
     def open(self, seat: Seat, group: int) -> None:
         seat.songs, self.group = "songs", group
 
-    def give(self, seat: Seat, plans: Sequence[Plan]) -> None:
-        seat.open.update((plan.job.name, plan) for plan in plans)
-        self.given.append((seat.number, [plan.job.name for plan in plans]))
+    def give(self, seat: Seat, pieces: Sequence[Piece]) -> None:
+        seat.take(pieces)
+        self.given.append((seat.number, [plan.job.name for piece in pieces for plan in piece]))
         self.most_open = max(self.most_open, len(seat.open))
 
     def events(self) -> Iterator[tuple[Seat, Event]]:
@@ -58,15 +58,16 @@ class Workers:
                 seat.facts, seat.loading = self.facts, None
                 yield seat, self.facts
             elif seat.open:
-                name, plan = next(iter(seat.open.items()))
+                piece = tuple(seat.pieces[0].values())
+                name = piece[0].job.name
                 if self.is_lost(seat, name):
                     seat.facts = seat.songs = None
                     seat.loading = "again"
                     yield seat, Lost("killed")
                 else:
                     yield seat, [("compose", name, 0.5), ("compose", "of another life", 0.9)]
-                    (outcome,) = Run(self.fake, Settings(Sampling(), 0)).planned([plan])
-                    yield seat, Made.of(outcome)
+                    for outcome in Run(self.fake, Settings(Sampling(), 0)).planned([piece]):
+                        yield seat, Made.of(outcome)
 
     def gave(self, name: str) -> list[int]:
         return [seat for seat, names in self.given if name in names]
@@ -179,6 +180,121 @@ def test_what_is_there_is_given_to_no_worker() -> None:
     assert [names for _, names in workers.given] == [["b"]]
     all_there = ended(Workers(2, FakeModel()), [request("a")], is_done=lambda plan: True)
     assert all_there == {"a": "skipped"}
+
+
+SCORES = {"a_s0": -3.0, "a_s1": -1.0, "a_s2": -2.0, "b_s0": -1.5, "b_s1": -1.5}
+TAKES = [request("a", num_samples=3), request("b", num_samples=2), request("c")]
+
+
+def kept(workers: Any, requests: list[SongRequest], **options: Any) -> dict[str, str]:
+    run = SpreadRun(workers, settings(keep="best"), **options)
+    return {
+        outcome.name: "ok" if outcome.song else "not kept" if outcome.passed_over else "failed or there"
+        for outcome in run.songs(requests)
+    }
+
+
+@pytest.mark.parametrize("memory", ["full", "low"])
+@pytest.mark.parametrize(("number", "batch"), [(1, 1), (2, 1), (3, 4)])
+def test_the_takes_of_a_request_go_to_one_worker_and_the_best_comes_back(
+    number: int, batch: int, memory: Any
+) -> None:
+    workers = Workers(number, FakeModel(batch=batch, memory=memory, scores=SCORES))
+    assert kept(workers, TAKES) == {
+        "a_s0": "not kept", "a_s1": "ok", "a_s2": "not kept", "b_s0": "ok", "b_s1": "not kept", "c": "ok",
+    }  # fmt: skip
+    assert workers.gave("a_s0") == workers.gave("a_s1") == workers.gave("a_s2")
+    assert workers.fake.names("render").count("a_s1") == 1 and len(workers.fake.names("render")) == 3
+
+
+def test_the_record_of_a_take_that_a_worker_passed_over_is_that_of_one_process() -> None:
+    def facts(outcomes: Iterator[Any]) -> dict[str, Any]:
+        return {
+            o.name: (
+                o.plan,
+                o.passed_over.lm_score,
+                o.passed_over.job.request,
+                o.passed_over.job.conditions.notes,
+            )
+            for o in outcomes
+            if o.passed_over
+        }
+
+    model = FakeModel(scores=SCORES)
+    spread = facts(SpreadRun(Workers(2, model), settings(keep="best")).songs(TAKES))  # type: ignore[arg-type]
+    assert spread == facts(Run(FakeModel(scores=SCORES), settings(keep="best")).songs(TAKES))
+    assert sorted(spread) == ["a_s0", "a_s2", "b_s1"]
+
+
+def test_a_worker_always_has_a_next_request_and_no_more_than_its_share() -> None:
+    """Requests of eight takes are more than three batches of one song."""
+    requests = [request(f"r{i}", num_samples=8) for i in range(6)]
+    scores = {f"r{i}_s{j}": -1.0 for i in range(6) for j in range(8)}
+    workers = Workers(2, FakeModel(scores=scores))
+    assert list(kept(workers, requests).values()).count("ok") == 6
+    assert workers.most_open == 16
+    few = Workers(2, FakeModel(scores=scores))
+    kept(few, requests[:3])
+    assert few.most_open == 8
+
+
+def test_the_takes_of_a_lost_worker_are_made_again_together() -> None:
+    lost: list[str] = []
+
+    def once(seat: Seat, name: str) -> bool:
+        if lost or not name.startswith("a"):
+            return False
+        lost.extend(seat.open)
+        return True
+
+    workers = Workers(2, FakeModel(scores=SCORES), once)
+    assert kept(workers, TAKES)["a_s1"] == "ok"
+    assert {"a_s0", "a_s1", "a_s2"} <= set(lost)
+    again = [names for _, names in workers.given if "a_s0" in names]
+    assert len(again) == 2 and all({"a_s0", "a_s1", "a_s2"} <= set(names) for names in again)
+
+
+def test_a_request_that_takes_its_workers_down_fails_alone() -> None:
+    workers = Workers(2, FakeModel(scores=SCORES), lambda seat, name: name.startswith("a"))
+    found = kept(workers, TAKES)
+    assert [name for name, how in found.items() if how == "failed or there"] == ["a_s0", "a_s1", "a_s2"]
+    tries = [given for _, given in workers.given if "a_s0" in given]
+    assert len(tries) == 3 and tries[-1] == ["a_s0", "a_s1", "a_s2"]
+    assert (found["b_s0"], found["c"]) == ("ok", "ok")
+
+
+def test_a_worker_that_is_lost_while_the_best_is_rendered_costs_no_other_take() -> None:
+    """What it passed over has its record already; the take that is left is the best."""
+    lost: list[str] = []
+
+    class Late(Workers):
+        def events(self) -> Iterator[tuple[Seat, Event]]:
+            for seat, event in super().events():
+                if isinstance(event, Made) and event.name == "a_s1" and not lost:
+                    lost.extend(seat.open)
+                    seat.facts, seat.songs, seat.loading = None, None, "again"
+                    yield seat, Lost("killed")
+                    return
+                yield seat, event
+
+    workers = Late(1, FakeModel(scores=SCORES))
+    found = kept(workers, TAKES[:1])
+    assert lost == ["a_s1"]
+    assert found == {"a_s0": "not kept", "a_s1": "ok", "a_s2": "not kept"}
+    assert [names for _, names in workers.given] == [["a_s0", "a_s1", "a_s2"], ["a_s1"]]
+
+
+def test_a_request_of_which_a_take_is_there_is_given_to_no_worker() -> None:
+    workers = Workers(2, FakeModel(scores=SCORES))
+    found = kept(workers, TAKES, is_done=lambda plan: plan.job.name == "a_s1")
+    assert [name for name, how in found.items() if how == "failed or there"] == ["a_s1", "a_s0", "a_s2"]
+    assert not workers.gave("a_s0")
+
+
+def test_a_model_without_scores_is_refused_before_workers_begin() -> None:
+    workers = Workers(1, FakeModel(scores_drafts=False))
+    with pytest.raises(ValueError, match=r"keep=best ranks takes by .* which fake does not keep"):
+        SpreadRun(workers, settings(keep="best"))  # type: ignore[arg-type]
 
 
 def test_progress_is_told_of_songs_that_a_worker_still_has() -> None:

@@ -145,6 +145,59 @@ def test_a_run_that_keeps_all_does_not_count_as_one_that_kept_the_best(tmp_path:
     assert model.names("render") == ["a_s0", "a_s1", "a_s2", "c"]
 
 
+def test_what_an_earlier_run_left_of_takes_that_are_not_kept_now_is_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Switching keep=, or making the request anew with another best take, left audio that no record named."""
+    made(FakeModel(), [request("a", 3), request("b", 2)], tmp_path, keep="all")
+    made(FakeModel(scores=SCORES), [request("a", 3)], tmp_path)
+    assert audio(tmp_path) == ["a_s1.wav", "b_s0.wav", "b_s1.wav"]
+    said = "a_s0: audio/a_s0.wav of an earlier run is removed, as another take is kept now"
+    assert caplog.messages.count(said) == 1
+    made(FakeModel(scores={**SCORES, "a_s2": 0.0}), [request("a", 3)], tmp_path, seed=8)
+    assert audio(tmp_path) == ["a_s2.wav", "b_s0.wav", "b_s1.wav"]
+    made(FakeModel(), [request("a", 3)], tmp_path, keep="all")
+    assert audio(tmp_path) == ["a_s0.wav", "a_s1.wav", "a_s2.wav", "b_s0.wav", "b_s1.wav"]
+
+
+def test_no_file_is_removed_that_is_not_this_requests_own(tmp_path: Path) -> None:
+    """Another request's song may have the take's name; a record that was edited may name any file."""
+    made(FakeModel(), [request("a_s0")], tmp_path, keep="all")
+    made(FakeModel(), [request("a", 3)], tmp_path / "edited", keep="all")
+    made(FakeModel(scores=SCORES), [request("a", 3)], tmp_path)
+    assert audio(tmp_path) == ["a_s0.wav", "a_s1.wav"]
+    (tmp_path / "edited" / "own.txt").touch()
+    records = tmp_path / "edited" / "jsonl" / "songs.jsonl"
+    records.write_text(records.read_text().replace("audio/a_s0.wav", "audio/../own.txt"))
+    made(FakeModel(scores=SCORES), [request("a", 3)], tmp_path / "edited")
+    assert (tmp_path / "edited" / "own.txt").exists()
+    assert audio(tmp_path / "edited") == ["a_s0.wav", "a_s1.wav"]
+
+
+def test_another_number_of_takes_is_another_choice(tmp_path: Path) -> None:
+    """The best of two once stood for the best of three."""
+    made(FakeModel(scores=SCORES), [request("a", 2)], tmp_path)
+    model = FakeModel(scores={**SCORES, "a_s2": 0.0})
+    made(model, [request("a", 3)], tmp_path)
+    assert model.names("compose") == ["a_s0", "a_s1", "a_s2"] and audio(tmp_path) == ["a_s2.wav"]
+
+
+def test_takes_that_failed_beside_the_kept_one_are_named_and_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = dict.fromkeys([("compose", "a_s2"), ("compose", "b_s1")], boom)
+    records = made(FakeModel(scores=SCORES, faults=faults), THREE, tmp_path)
+    named = {r["name"]: r["failed_takes"] for r in records.values() if r and "failed_takes" in r}
+    assert named == {"a_s1": ["a_s2"], "b_s0": ["b_s1"]}
+    again = FakeModel(scores=SCORES)
+    assert made(again, THREE, tmp_path) == dict.fromkeys(SCORES) and again.names("compose") == []
+    assert [message for message in caplog.messages if message.startswith("a_s1: was kept")] == [
+        "a_s1: was kept although a_s2 failed, and is left as it is; resume=false makes all takes again"
+    ]
+    whole = made(FakeModel(scores=SCORES), THREE, tmp_path, resume=False)
+    assert not [record for record in whole.values() if record and "failed_takes" in record]
+
+
 def test_a_single_song_is_the_same_song_whatever_is_kept(tmp_path: Path) -> None:
     made(FakeModel(), [request("c")], tmp_path, keep="all")
     assert made(FakeModel(), [request("c")], tmp_path) == {"c": None}

@@ -12,7 +12,7 @@ import torch
 from fake_model import FakeModel, boom
 
 from songgen.engine import worker as worker_module
-from songgen.engine.plan import Plan, plan_request
+from songgen.engine.plan import Piece, plan_request
 from songgen.engine.settings import Settings
 from songgen.engine.worker import Facts, Worker
 from songgen.models.levo.model import LevoModel
@@ -20,10 +20,10 @@ from songgen.requests import SongRequest
 from songgen.runtime.sampling import Sampling
 
 
-def plans(*names: str) -> list[Plan]:
+def plans(*names: str) -> list[Piece]:
     model, settings = FakeModel(), Settings(Sampling(), 7)
     return [
-        plan
+        (plan,)
         for name in names
         for plan in plan_request(SongRequest(name, "[verse] One line of words."), model, settings)
     ]
