@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import shutil
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,10 +54,16 @@ def snake_backward(
     return grad_x.to(x_MC.dtype), grad_turns, grad_height
 
 
+def can_compile() -> bool:
+    """Whether there are a C++ compiler and the headers of Python, which `torch.compile` needs."""
+    has_compiler = any(shutil.which(name) for name in ("g++", "clang++"))
+    return has_compiler and (Path(sysconfig.get_path("include")) / "Python.h").is_file()
+
+
 @functools.cache
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled for any sizes, or as it is without a C++ compiler."""
-    if not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
+    """The function compiled for any sizes, or as it is where that cannot be."""
+    if not can_compile():
         return function
     compiled: Callable[..., Any] = torch.compile(function, dynamic=True)
     return compiled

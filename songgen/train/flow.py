@@ -24,7 +24,7 @@ from songgen.models.levo.codec import (
     LevoCodec,
 )
 from songgen.models.levo.windows import OVERLAP_FRAMES, WINDOW_FRAMES
-from songgen.nn.flow_estimator import FlowEstimator
+from songgen.nn.flow_estimator import FlowBlock, FlowEstimator
 from songgen.nn.flow_matching import SIGMA_MIN, LatentStats, interpolate
 from songgen.nn.oobleck import OobleckVAE
 from songgen.request_keys import Stem
@@ -95,6 +95,7 @@ def initialise_(estimator: FlowEstimator) -> None:
     nn.init.zeros_(estimator.adaln_single.linear.bias)
     nn.init.zeros_(estimator.scale_shift_table)
     for block in estimator.h:
+        assert isinstance(block, FlowBlock)
         block.scale_shift_table.zero_()
         block.scale_shift_table[[2, 5]] = FIRST_GATE
         nn.init.zeros_(block.attn.c_proj.weight)

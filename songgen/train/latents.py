@@ -122,16 +122,16 @@ def read_latents(work: Path, song: int) -> dict[str, Tensor]:
 
 def write_statistics(work: Path, songs: Sequence[int]) -> None:
     """Write mean and deviation of each channel, `[Z]`, over songs; mixed counts as much as vocal and bgm."""
-    total, squares, count = 0.0, 0.0, 0
+    sums, squares, count = [], [], 0
     for song in songs:
         for stem, latents_TZ in read_latents(work, song).items():
             weight = 2 if stem == "mixed" else 1
             values = latents_TZ.double()
-            total = total + weight * values.sum(0)
-            squares = squares + weight * values.square().sum(0)
+            sums.append(weight * values.sum(0))
+            squares.append(weight * values.square().sum(0))
             count += weight * len(values)
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    mean = torch.stack(sums).sum(0) / count
+    std = (torch.stack(squares).sum(0) / count - mean.square()).clamp(min=0).sqrt()
     buffer = io.BytesIO()
     np.savez(buffer, mean=mean.float().numpy(), std=std.float().numpy())
     write_together({work / FOLDER / STATISTICS: buffer.getvalue()})

@@ -243,7 +243,7 @@ def trained_vae(work: Path) -> OobleckVAE:
     module = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["module"]
     shapes = {name: value.shape for name, value in module.items()}
     channels = shapes["encoder.layers.0.weight_v"][0]
-    stages = []
+    stages: list[torch.Size] = []
     while (last := f"encoder.layers.{len(stages) + 1}.layers.{LAST_OF_STAGE}.weight_v") in shapes:
         stages.append(shapes[last])
     return load_vae(
