@@ -27,6 +27,7 @@ from songgen.models.levo.windows import OVERLAP_FRAMES, WINDOW_FRAMES
 from songgen.nn.flow_estimator import FlowBlock, FlowEstimator
 from songgen.nn.flow_matching import SIGMA_MIN, LatentStats, interpolate
 from songgen.nn.oobleck import OobleckVAE
+from songgen.nn.rvq import ResidualVQ
 from songgen.request_keys import Stem
 from songgen.train.flow_data import FlowBatch, FlowSongs, WindowOdds, draw_batch
 from songgen.train.latents import latent_stats
@@ -125,10 +126,24 @@ def make_codec(settings: FlowSettings, quantizers: dict[str, Tensor], stats: Lat
     for quantizer in codec.quantizers:
         quantizer.requires_grad_(False)
         finish_codebook_(quantizer.quantizer.codebook.weight, settings.num_codes)
+        scale_features_(quantizer, settings.num_codes)
     codec.normfeat.counts.copy_(stats.counts)
     codec.normfeat.sum_x.copy_(stats.sum_x)
     codec.normfeat.sum_x2.copy_(stats.sum_x2)
     return codec
+
+
+@torch.no_grad()
+def scale_features_(quantizer: ResidualVQ, num_codes: int) -> None:
+    """Give the features of codes a deviation of 1, which is that of normalised latents.
+
+    The network sees features and latents side by side, under one norm; and no token depends on features.
+    """
+    std = quantizer.from_codes(torch.arange(num_codes)[None, None]).std().clamp(min=1e-6)
+    projection = quantizer.quantizer.out_proj
+    assert projection.weight_g is not None and projection.bias is not None
+    projection.weight_g /= std
+    projection.bias /= std
 
 
 def trained_quantizers(work: Path) -> dict[str, Tensor]:

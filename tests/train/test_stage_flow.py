@@ -210,6 +210,12 @@ def test_silent_stems_have_features_that_no_code_has(work: Path) -> None:
     assert not torch.allclose(features[:, 0], features[:, 1])
 
 
+def test_features_have_the_scale_of_latents() -> None:
+    features = new_codec().features(torch.arange(NUM_CODES).expand(1, 2, -1))
+    for track in features.chunk(2, dim=-1):
+        assert float(track.std()) == pytest.approx(1.0, rel=1e-3)
+
+
 def test_muon_leaves_tables_alone() -> None:
     adam, muon = make_optimizers(new_codec(), "muon", 0.01, 0.0)
     shapes = {tuple(parameter.shape) for parameter in muon.param_groups[0]["params"]}
