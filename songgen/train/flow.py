@@ -142,8 +142,8 @@ def scale_features_(quantizer: ResidualVQ, num_codes: int) -> None:
     std = quantizer.from_codes(torch.arange(num_codes)[None, None]).std().clamp(min=1e-6)
     projection = quantizer.quantizer.out_proj
     assert projection.weight_g is not None and projection.bias is not None
-    projection.weight_g /= std
-    projection.bias /= std
+    projection.weight_g.div_(std)
+    projection.bias.div_(std)
 
 
 def trained_quantizers(work: Path) -> dict[str, Tensor]:
