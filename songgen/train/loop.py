@@ -36,7 +36,7 @@ class LoopSettings:
     """How a stage is trained.
 
     Args:
-        steps: optimizer steps of the whole run, >= 1.
+        steps: optimizer steps of the whole run; with 0 the module is measured and saved as it is.
         learning_rate: the peak, after `warmup` steps; it falls along a cosine to `min_rate` times it.
         weight_decay: of tensors with two or more axes, decoupled (Loshchilov & Hutter, arXiv:1711.05101).
         clip: largest norm of the gradient.
@@ -212,7 +212,7 @@ class _Run:
             last = time.monotonic()
             if is_over:
                 return
-        if self.step and not (settings.evaluate_every and self.step % settings.evaluate_every == 0):
+        if not (self.step and settings.evaluate_every and self.step % settings.evaluate_every == 0):
             self._evaluate()
         self.save()
 

@@ -91,10 +91,10 @@ def train_stage(name: str, run: Run) -> bool:
 
 
 def steps_made(folder: Path) -> int:
-    """Steps of the checkpoint in a folder; 0 without one."""
+    """Steps of the checkpoint in a folder; -1 without one."""
     path = folder / CHECKPOINT
     if not path.is_file():
-        return 0
+        return -1
     return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
 
 

@@ -19,6 +19,7 @@ from songgen.nn.oobleck import DILATIONS, OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import WeightNorm, WeightNormConv1d, WeightNormConvTranspose1d
 from songgen.train.fast_oobleck import make_fast_vae
 from songgen.train.filterbank import start_as_filterbank_
+from songgen.train.lapped import LappedTransform, set_as_transform_
 from songgen.train.latents import write_latents
 from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
 from songgen.train.spectral_losses import MelDistance, MultiResolutionLoss
@@ -57,6 +58,7 @@ class VaeSettings:
         bins, mels, convergence, waveform, divergence, scale, noise: weights of the losses.
         deviation: noise of latents that is aimed at; what is smaller than this in latents is not heard.
         filterbank: start as of `filterbank.py`.
+        transform: be that of `lapped.py`, which needs no steps; None to be learnt.
         memory_gb: of decoded songs kept.
         held_out, held_out_seconds: songs that are measured, and how much of each.
         latent_chunk, latent_margin: frames that are encoded at once to write latents, and frames around them
@@ -81,6 +83,7 @@ class VaeSettings:
     noise: float = 0.01
     deviation: float = 0.1
     filterbank: bool = False
+    transform: LappedTransform | None = None
     memory_gb: float = 1.5
     held_out: int = 6
     held_out_seconds: float = 6.0
@@ -156,16 +159,20 @@ class VaeStage:
     def __init__(self, songs: Songs, settings: VaeSettings) -> None:
         self.settings = settings
         self.module = make_fast_vae(settings.config())
-        initialise_(self.module)
+        if settings.transform is None:
+            initialise_(self.module)
+        else:
+            set_as_transform_(self.module, settings.transform)
         if settings.filterbank:
             start_as_filterbank_(self.module, entry=DIRECTION_ENTRY)
         self.crops = StemCrops(songs, int(settings.memory_gb * 1e9))
         self.spectra = MultiResolutionLoss(settings.fft_sizes, SAMPLE_RATE, at_once=settings.ffts_at_once)
         self.mel_distance = MelDistance(SAMPLE_RATE)
         self._device = torch.device("cpu")
-        rng = np.random.default_rng(0)
-        heard = [self.crops.draw(rng, settings.crop_frames, "mixed") for _ in range(FIRST_HEARD)]
-        scale_ends_(self.module, torch.stack(heard))
+        if settings.transform is None:
+            rng = np.random.default_rng(0)
+            heard = [self.crops.draw(rng, settings.crop_frames, "mixed") for _ in range(FIRST_HEARD)]
+            scale_ends_(self.module, torch.stack(heard))
 
     def to(self, device: torch.device) -> None:
         """Move what is trained, and what it is measured by."""

@@ -67,7 +67,7 @@ def synthesise(
             while in_time and len(running) < workers + _AHEAD and (number := queue.next()) is not None:
                 running.add(pool.submit(_write_song, songs, settings.seed, number))
             if not running:
-                return queue.is_done
+                return queue.next() is None
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 queue.add(future.result())
