@@ -1,4 +1,4 @@
-"""An Oobleck autoencoder in closed form: a lapped cosine transform with windows of 80 ms, its upper bands noise.
+"""An Oobleck autoencoder in closed form: a lapped cosine transform of 80 ms windows, upper bands as noise.
 
 With one stage of stride s the network can be the modified discrete cosine transform of s bands exactly
 (Princen & Bradley 1986), nonlinearities switched off. Latents are its coefficients: low bins one by one,
