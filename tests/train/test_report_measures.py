@@ -198,8 +198,10 @@ def test_a_song_is_held_against_its_request() -> None:
     low = {row.measure: row for row in song_rows("7", "true", stems, song(voice="male"))}
     assert low["register"].value == 0 and "length_off" not in low
     silent = {"vocal": 0 * vocal, "bgm": band, "mixed": band}
-    assert {row.measure for row in song_rows("7", "generated", silent, song())} >= {"sung", "length_ratio"}
-    assert not {row.measure for row in song_rows("7", "generated", silent, song())} & {"in_scale", "register"}
+    unsung = {row.measure: row for row in song_rows("7", "generated", silent, song())}
+    assert unsung["sung"].value == 0 and not unsung.keys() & {"in_scale", "register", "entry_off"}
+    (as_asked,) = (row for row in song_rows("7", "true", silent, song(phonemes=())) if row.measure == "sung")
+    assert as_asked.value == 1
 
 
 def test_rates_are_ratios_of_sums_and_takes_are_one_song() -> None:

@@ -153,9 +153,10 @@ def test_what_is_missing_is_said_and_the_rest_measured(tmp_path: Path) -> None:
     found = json.loads(
         make_report(tmp_path / "data", tmp_path / "work", tmp_path / "none", ReportSettings()).read_text()
     )
-    assert [text.partition(":")[0] for text in found["failures"]] == [
-        "words could not be measured",
-        "only the true stems were measured, the model cannot be loaded",
+    assert found["failures"] == [
+        "words could not be measured: WORK/recogniser/checkpoint.pt: no such file; train it first "
+        "(songgen train recogniser)",
+        "only the true stems were measured, the model cannot be loaded: MODEL/config.yaml: no such file",
     ]
     assert {row["source"] for row in found["summary"]} == {"true"}
     assert found["model"] is None and found["training"] == []

@@ -82,9 +82,10 @@ def _aims(report: Report) -> str:
         )
     there = {(row["measure"], row["source"]) for row in report["summary"]}
     for measure, entry in MEASURES.items():
-        for source, _ in entry.aims:
+        for source, aim in entry.aims:
             if (measure, source) not in there:
-                lines.append(f"| {entry.doc} | {SOURCES[source]} | | | 0 | **not measured** |")
+                limit = f"{'at most' if aim.is_most else 'at least'} {shown(measure, aim.limit)}"
+                lines.append(f"| {entry.doc} | {SOURCES[source]} | {limit} | | 0 | **not measured** |")
     return "\n".join(lines)
 
 

@@ -76,7 +76,7 @@ MEASURES: dict[str, ReportMeasure] = {
     "entry_medium": ReportMeasure("language model", "singing begins after [intro-medium]", "s", 1),
     "entry_long": ReportMeasure("language model", "singing begins after [intro-long]", "s", 1),
     "entry_none": ReportMeasure("language model", "singing begins without an intro", "s", 1),
-    "sung": ReportMeasure("language model", "songs in which somebody sings", "%", 0),
+    "sung": ReportMeasure("language model", "songs that are sung, or not, as asked for", "%", 0),
     "register": ReportMeasure("language model", "songs in the register of the voice asked for", "%", 0),
 }  # fmt: skip
 """In the order of the page. Shares are 0 ... 1 in the rows, their unit is how they are shown."""

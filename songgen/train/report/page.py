@@ -106,10 +106,15 @@ def make_report(data: Path, work: Path, checkpoint: Path, settings: ReportSettin
         "settings": asdict(settings),
         "pace": findings.pace,
         "summary": summarise(findings.rows, Bootstrap()),
-        "failures": findings.failures,
+        "failures": [_without_places(text, work, checkpoint) for text in findings.failures],
         "songs": [asdict(row) for row in findings.rows],
     }
     return _write(report, gallery, work, settings)
+
+
+def _without_places(text: str, work: Path, checkpoint: Path) -> str:
+    """A message without the machine's folders: the page may be published."""
+    return text.replace(str(work), "WORK").replace(str(checkpoint), "MODEL")
 
 
 def _ear(work: Path, findings: _Findings) -> Ear:
@@ -221,13 +226,13 @@ def _wanted(truth: SongTruth) -> list[str]:
 
 
 def _write(report: dict[str, Any], gallery: Gallery, work: Path, settings: ReportSettings) -> Path:
-    """report.json, pictures and page; the page a second time where the settings say."""
+    """report.json, pictures and page; page and pictures a second time where the settings say."""
     folder = work / FOLDER
-    pages = [folder / PAGE, *([Path(settings.page)] if settings.page else [])]
-    for page in pages:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        report["pictures"] = gallery.draw(work, page.parent, report["summary"])
-        write_together({page: page_of(report).encode()})
-    path = folder / REPORT
-    write_together({path: (json.dumps(report, indent=1) + "\n").encode()})
-    return path
+    report["pictures"] = gallery.draw(work, folder, report["summary"])
+    page, text = folder / PAGE, page_of(report).encode()
+    write_together({page: text, folder / REPORT: (json.dumps(report, indent=1) + "\n").encode()})
+    if settings.page:
+        copied = Path(settings.page)
+        pictures = {copied.parent / name: (folder / name).read_bytes() for name in report["pictures"]}
+        write_together({copied: text, **pictures})
+    return folder / REPORT

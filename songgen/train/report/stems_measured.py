@@ -97,11 +97,10 @@ def song_rows(song: str, source: str, stems: Stems, truth: SongTruth) -> list[Ro
     values: dict[str, float | None] = {
         "beat": beat_strength(mixed, SAMPLE_RATE, truth.bpm),
         "tempo_met": None if met is None else float(met),
-        "sung": float(is_sung),
-        "length_ratio": mixed.shape[1] / SAMPLE_RATE / (truth.num_frames / FRAME_RATE),
+        "sung": float(is_sung == bool(truth.phonemes)),
     }
     rows = []
-    if is_sung:
+    if is_sung and truth.phonemes:
         values["in_scale"] = best_scale(pitch).share(pitch)
         values["in_band_scale"] = scale_of_band(stems["bgm"], SAMPLE_RATE).share(pitch)
         is_high = float(np.median(pitch[pitch > 0])) >= REGISTER_BORDER
@@ -110,7 +109,8 @@ def song_rows(song: str, source: str, stems: Stems, truth: SongTruth) -> list[Ro
         if source == "generated":
             rows = rows_of(song, "chance", {"in_scale": chance_share(pitch)})
     if source == "generated":
-        values["length_off"] = abs(float(values["length_ratio"] or 0.0) - 1.0)
+        ratio = mixed.shape[1] / SAMPLE_RATE / (truth.num_frames / FRAME_RATE)
+        values |= {"length_ratio": ratio, "length_off": abs(ratio - 1.0)}
     return rows + rows_of(song, source, values)
 
 
