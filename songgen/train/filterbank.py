@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from songgen.nn.oobleck import OobleckVAE, SnakeBeta, Stage
 from songgen.nn.weight_norm import WeightNorm, WeightNormConv1d, WeightNormConvTranspose1d
@@ -63,8 +63,7 @@ def start_as_filterbank_(vae: OobleckVAE, *, entry: float) -> None:
     bank = mdct_bank(num_bands)
     both = torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / math.sqrt(2)
     first, last = vae.encoder.layers[0], vae.decoder.layers[-1]
-    down = vae.encoder.layers[1].layers[-1]
-    up = next(layer for stage in _stages(vae.decoder)[-1:] for layer in stage.layers if _is_up(layer))
+    down, up = strided(_stages(vae.encoder)[0]), strided(_stages(vae.decoder)[-1])
     for module, rows, columns in ((first, 2, None), (last, None, 2)):
         assert isinstance(module, WeightNormConv1d)
         weight = module.effective_weight() * OTHERS
@@ -72,7 +71,6 @@ def start_as_filterbank_(vae: OobleckVAE, *, entry: float) -> None:
         weight[:2, :2, weight.shape[2] // 2] = both
         set_weight_(module, weight, entry)
     for module in (down, up):
-        assert isinstance(module, WeightNormConv1d | WeightNormConvTranspose1d)
         weight = module.effective_weight() * OTHERS
         for channel in range(2):
             bands = slice(channel * num_bands, (channel + 1) * num_bands)
@@ -88,5 +86,10 @@ def _stages(half: Stage) -> list[Stage]:
     return [layer for layer in half.layers if isinstance(layer, Stage)]
 
 
-def _is_up(layer: nn.Module) -> bool:
-    return isinstance(layer, WeightNormConvTranspose1d)
+def strided(stage: Stage) -> WeightNorm:
+    """The convolution of a stage that changes the rate."""
+    return next(
+        layer
+        for layer in stage.layers
+        if isinstance(layer, WeightNormConv1d | WeightNormConvTranspose1d) and layer.stride > 1
+    )

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from songgen.nn.oobleck import OobleckVAE, ResidualUnit, SnakeBeta, Stage
-from songgen.nn.weight_norm import WeightNorm, WeightNormConv1d, WeightNormConvTranspose1d
-from songgen.train.filterbank import mdct_bank
+from songgen.nn.weight_norm import WeightNorm
+from songgen.train.filterbank import mdct_bank, strided
 
 Groups = tuple[tuple[int, int], ...]
 LINEAR_BETA = 40.0
@@ -107,17 +107,19 @@ def set_as_transform_(vae: OobleckVAE, transform: LappedTransform) -> None:
             for layer in module.layers:
                 if isinstance(layer, WeightNorm):
                     _set(layer, torch.zeros_like(layer.effective_weight()))
-    both = torch.tensor([[0.5, 0.5], [0.5, -0.5]])
+    half_sums = torch.tensor([[0.5, 0.5], [0.5, -0.5]])
     encoder, decoder = vae.encoder.layers, vae.decoder.layers
     identity = torch.eye(width, num_latents)
     means = torch.cat([identity.T, torch.zeros_like(identity.T)])
-    _set(encoder[0], _middle(both, 7))
-    _set(_strided(encoder[1]), down)
+    _set(encoder[0], _middle(half_sums, 7))
+    _set(strided(_stage(encoder[1])), down)
     _set(encoder[-1], _middle(means, 3))
-    encoder[-1].bias[num_latents:] = NO_NOISE
+    bias = encoder[-1].bias
+    assert isinstance(bias, Tensor)
+    bias[num_latents:] = NO_NOISE
     _set(decoder[0], _middle(identity, 7))
-    _set(_strided(decoder[1]), up)
-    _set(decoder[-1], _middle(2 * both, 7))
+    _set(strided(_stage(decoder[1])), up)
+    _set(decoder[-1], _middle(2 * half_sums, 7))
 
 
 def _middle(matrix: Tensor, taps: int) -> Tensor:
@@ -127,13 +129,9 @@ def _middle(matrix: Tensor, taps: int) -> Tensor:
     return weight
 
 
-def _strided(stage: nn.Module) -> WeightNorm:
-    assert isinstance(stage, Stage)
-    return next(
-        layer
-        for layer in stage.layers
-        if isinstance(layer, WeightNormConv1d | WeightNormConvTranspose1d) and layer.stride > 1
-    )
+def _stage(layer: nn.Module) -> Stage:
+    assert isinstance(layer, Stage)
+    return layer
 
 
 def _set(module: nn.Module, weight: Tensor) -> None:

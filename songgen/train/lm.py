@@ -26,7 +26,7 @@ from songgen.train.lm_data import NOTHING_DROPPED, Dropout, LmBatch, LmSource
 from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
 from songgen.train.lm_guide import Guide, Projections, ahead_of, guide_hits, guide_loss
 from songgen.train.lm_songs import NOWHERE, SongReader
-from songgen.train.lm_start import freeze_for_, start_
+from songgen.train.lm_start import freeze_for_, is_second, start_
 from songgen.train.loop import LoopSettings, load_trained
 
 FIRST, DUAL = "lm", "lm-dual"
@@ -271,6 +271,18 @@ def make_module(store: SongStore, work: Path, settings: LmSettings) -> tuple[LmM
     return LmModule(lelm), folder
 
 
+def load_first_(module: LmModule, folder: Path) -> None:
+    """Fill in what `lm` trained; the parts of transformer 2 stay as they are, which may know codebooks that
+    were not trained yet when `lm` began.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_trained`.
+    """
+    own = {name: value.clone() for name, value in module.lelm.state_dict().items() if is_second(name)}
+    load_trained(module, folder)
+    module.lelm.load_state_dict(own, strict=False)
+
+
 def make_stage(data: Path, work: Path, settings: LmSettings, loop: LoopSettings) -> LmStage:
     """The stage of one part.
 
@@ -284,7 +296,7 @@ def make_stage(data: Path, work: Path, settings: LmSettings, loop: LoopSettings)
     module, folder = make_module(store, work, settings)
     start_(module.lelm, work)
     if settings.part == "dual":
-        load_trained(module, work / FIRST)
+        load_first_(module, work / FIRST)
     _, conditioner = load_text(folder)
     rows = 1 if settings.part == "first" else module.lelm.config.num_codebooks
     train, held_out = (

@@ -39,9 +39,7 @@ def test_it_makes_a_model_and_measures_it(trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_run_has_nothing_left_to_train(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_run_has_nothing_left_to_train(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.glob("work/*/checkpoint.pt")}
     assert main([*words(trained), "max_seconds=0"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "synth: done"
