@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from songgen.models.levo.codec import (
     GUIDANCE,
@@ -55,6 +56,7 @@ class FlowSettings:
             `CodecConfig`; the first four must fit the VAE and the tokens.
         num_codes: rows of a codebook that are tokens.
         windows: how windows are drawn.
+        evenness: floor of `even_weights`; 0 for equal weights.
         held_out: songs that are measured.
         solved: of these, songs whose latents are drawn as inference does.
     """
@@ -69,6 +71,7 @@ class FlowSettings:
     inner_dim: int = 656
     num_codes: int = 2048
     windows: WindowOdds = field(default_factory=WindowOdds)
+    evenness: float = 0.0
     held_out: int = 8
     solved: int = 2
 
@@ -163,6 +166,20 @@ def trained_quantizers(work: Path) -> dict[str, Tensor]:
     return {name[head:]: value for name, value in tensors.items() if name.startswith(TOKENS_PREFIX)}
 
 
+def even_weights(data_BWZ: Tensor, floor: float) -> Tensor:
+    """Weights of squared errors, mean 1: the inverse of the energy around each value, with a floor.
+
+    Latents that are coefficients of a spectrum are small in most places and large in few, where their signs
+    cannot be known; unweighted, those few drown what can be learnt of all others. The energy is a mean over
+    three frames and five channels: nearly a function of what is sung and played, so that the weighted optimum
+    is nearly the plain one.
+    """
+    energy_B1WZ = data_BWZ.square()[:, None]
+    smooth_BWZ = functional.avg_pool2d(energy_B1WZ, (3, 5), stride=1, padding=(1, 2))[:, 0]
+    weights_BWZ = 1 / (smooth_BWZ + floor)
+    return weights_BWZ / weights_BWZ.mean()
+
+
 class FlowStage:
     """Training of the decode half; a `Stage` of the loop.
 
@@ -215,8 +232,10 @@ class FlowStage:
         field = codec.velocity(features_BWF, data_BWZ * is_context_BW1, is_context_BW1, guidance=1.0)
         velocity_BWZ = field(interpolate(batch.noise_BWZ, data_BWZ, time_B11), batch.time_B)
         target_BWZ = data_BWZ - (1 - SIGMA_MIN) * batch.noise_BWZ
-        error_BW = (velocity_BWZ.float() - target_BWZ).square().mean(-1)
-        return error_BW, ~is_context_BW1[..., 0]
+        error_BWZ = (velocity_BWZ.float() - target_BWZ).square()
+        if self.settings.evenness:
+            error_BWZ = error_BWZ * even_weights(data_BWZ, self.settings.evenness)
+        return error_BWZ.mean(-1), ~is_context_BW1[..., 0]
 
     def evaluate(self) -> dict[str, float]:
         """The loss on held-out songs by stem and time, and what `solved` finds."""

@@ -16,6 +16,7 @@ from songgen.train.curves import read_losses
 from songgen.train.flow import (
     FlowSettings,
     FlowStage,
+    even_weights,
     load_flow,
     make_codec,
     solved,
@@ -265,3 +266,23 @@ def test_quantizers_are_read_from_the_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokens-dual").mkdir()
     torch.save({"ema": {}, "module": weights}, tmp_path / "tokens-dual/checkpoint.pt")
     assert list(trained_quantizers(tmp_path)) == ["rvq_bestrq_emb.x"]
+
+
+def test_even_weights_ask_as_much_of_quiet_latents_as_of_loud_ones() -> None:
+    data_BWZ = torch.ones(1, 20, 24)
+    assert torch.allclose(even_weights(data_BWZ, 0.1)[:, 2:-2, 4:-4], torch.tensor(1.0), atol=0.3)
+    data_BWZ[:, :, :12] = 10.0
+    weights_BWZ = even_weights(data_BWZ, 0.1)
+    assert float(weights_BWZ.mean()) == pytest.approx(1.0)
+    shares = (weights_BWZ * data_BWZ.square())[0, 5, [4, 20]]
+    assert float(shares[0] / shares[1]) == pytest.approx(1.1, abs=0.05)
+
+
+def test_evenness_changes_what_is_learnt(tmp_path: Path) -> None:
+    write_songs(tmp_path)
+    songs = FlowSongs(tmp_path, [1, 2])
+    batch = draw_batch(songs, SETTINGS.windows, np.random.default_rng(0))
+    plain, even = (
+        FlowStage(new_codec(), replace(SETTINGS, evenness=floor), songs, songs) for floor in (0.0, 0.1)
+    )
+    assert not torch.allclose(plain.errors(batch)[0], even.errors(batch)[0])

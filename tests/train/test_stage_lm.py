@@ -17,7 +17,7 @@ from songgen.models.levo.slots import LelmSlots
 from songgen.nn.llama import Llama, LlamaConfig, RotaryTable
 from songgen.train.curves import read_losses
 from songgen.train.dataset import SongStore
-from songgen.train.lm import LmSettings, LmStage, first_pass, load_lelm, make_stage, stem_hidden
+from songgen.train.lm import LmSettings, LmStage, first_pass, load_first_, load_lelm, make_stage, stem_hidden
 from songgen.train.lm_data import NOTHING_DROPPED, Dropout, LmBatch, LmSource
 from songgen.train.lm_excerpts import cut_truth, excerpts_of
 from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
@@ -282,6 +282,26 @@ def test_each_part_moves_its_own_tensors_only(data: Path, trained: Path) -> None
         if not is_second(name):
             assert parameter.grad is None, name
     assert own.module.lelm.transformer2.model.layers[0].mlp.up_proj.weight.grad is not None
+
+
+def test_the_second_part_starts_its_own_tables(data: Path, trained: Path) -> None:
+    """What `lm` saved of them was drawn before there were codebooks to start from; the rest comes from it."""
+    path = trained / "lm/checkpoint.pt"
+    saved = torch.load(path, weights_only=True)["module"]
+    own = stage(data, trained, part="dual").module.state_dict()
+    torch.manual_seed(LOOP.seed)
+    for name, value in saved.items():
+        if not is_second(name.removeprefix("lelm.")):
+            assert torch.equal(own[name], value), name
+    spoilt = {name: torch.zeros_like(value) for name, value in saved.items()}
+    checkpoint = torch.load(path, weights_only=True) | {"module": spoilt}
+    folder = trained / "spoilt"
+    folder.mkdir()
+    torch.save(checkpoint, folder / "checkpoint.pt")
+    module = stage(data, trained, part="dual").module
+    load_first_(module, folder)
+    assert module.lelm.emb[0].weight.abs().max() == 0
+    assert module.lelm.layer2_emb["1"].weight.abs().max() > 0
 
 
 def test_the_second_part_needs_the_first(data: Path, work: Path, tmp_path: Path) -> None:
