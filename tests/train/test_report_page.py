@@ -37,7 +37,8 @@ def report(**changes: object) -> dict:
                   "bytes": 5_000_000},
         "data": {"train": {"songs": 100, "hours": 2.0}, "held_out": {"songs": 3, "hours": 0.05}},
         "training": [{"stage": "lm", "steps": 7, "seconds": 600, "loss": 1.5, "held_out": {"loss": 1.75}}],
-        "settings": {}, "pace": None, "failures": [], "songs": [],
+        "settings": {"num_resynthesised": 3, "takes": 1},
+        "measured": {"songs": 9, "longest_seconds": 23.5}, "pace": None, "failures": [], "songs": [],
         "summary": [
             row("per", "true", 0.05, 0.04, 0.06),
             row("per", "generated", 0.41, 0.3, 0.5),
@@ -68,6 +69,7 @@ def test_the_page_has_sizes_data_and_training() -> None:
     assert "100 songs (2.0 hours)" in page
     assert "| lm | 7 | 10 | 1.5 | loss 1.75 |" in page
     assert "0.50 s a second of song" in page
+    assert "9 held-out songs of at most 24 s, 1 take(s) of each; 3 of them went" in page
     assert "| mel distance of the vocal | 3.1 dB, n 9 |" in page
 
 
@@ -151,7 +153,9 @@ def test_a_whole_report_of_a_random_model(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_missing_is_said_and_the_rest_measured(tmp_path: Path) -> None:
     write_song(tmp_path / "data", 40)
     found = json.loads(
-        make_report(tmp_path / "data", tmp_path / "work", tmp_path / "none", ReportSettings()).read_text()
+        make_report(
+            tmp_path / "data", tmp_path / "work", tmp_path / "none", ReportSettings(longest_seconds=1.5)
+        ).read_text()
     )
     assert found["failures"] == [
         "words could not be measured: WORK/recogniser/checkpoint.pt: no such file; train it first "
@@ -159,7 +163,11 @@ def test_what_is_missing_is_said_and_the_rest_measured(tmp_path: Path) -> None:
         "only the true stems were measured, the model cannot be loaded: MODEL/config.yaml: no such file",
     ]
     assert {row["source"] for row in found["summary"]} == {"true"}
+    assert found["measured"] == {"songs": 1, "longest_seconds": 2.0}
     assert found["model"] is None and found["training"] == []
+    write_song(tmp_path / "all_trained", 1)
+    with pytest.raises(ValueError, match=r"all_trained: no song is held out"):
+        make_report(tmp_path / "all_trained", tmp_path / "work", tmp_path / "none", ReportSettings())
     with pytest.raises(FileNotFoundError):
         make_report(tmp_path / "no_data", tmp_path / "work", tmp_path / "none", ReportSettings())
 

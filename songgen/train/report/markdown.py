@@ -80,13 +80,27 @@ def _aims(report: Report) -> str:
             f"{shown(row['measure'], aim.limit)} | {with_interval(row)} | {row['songs']} | "
             f"{'reached' if is_reached else '**missed**'} |"
         )
+    asked, measured = report["settings"], report["measured"]
+    lines += [
+        *_unmeasured(report),
+        "",
+        f"Measured on {measured['songs']} held-out songs of at most {measured['longest_seconds']:.0f} s, "
+        f"{asked['takes']} take(s) of each; {min(asked['num_resynthesised'], measured['songs'])} of them "
+        "went through the codec.",
+    ]
+    return "\n".join(lines)
+
+
+def _unmeasured(report: Report) -> list[str]:
+    """Rows of the aims that nothing was measured for."""
     there = {(row["measure"], row["source"]) for row in report["summary"]}
+    lines = []
     for measure, entry in MEASURES.items():
         for source, aim in entry.aims:
             if (measure, source) not in there:
                 limit = f"{'at most' if aim.is_most else 'at least'} {shown(measure, aim.limit)}"
                 lines.append(f"| {entry.doc} | {SOURCES[source]} | {limit} | | 0 | **not measured** |")
-    return "\n".join(lines)
+    return lines
 
 
 def _model(report: Report) -> str:

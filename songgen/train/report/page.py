@@ -34,7 +34,7 @@ from songgen.train.report.stems_measured import (
     song_rows,
     word_rows,
 )
-from songgen.train.truth import SongTruth
+from songgen.train.truth import FRAME_RATE, SongTruth
 
 if TYPE_CHECKING:
     from songgen.train.dataset import SongStore
@@ -51,6 +51,7 @@ class ReportSettings:
     Args:
         num_songs: held-out songs whose lyrics are sung.
         num_resynthesised: of these, as many go through the codec.
+        longest_seconds: songs that are longer are left out, for time, unless all are.
         takes: songs of each lyrics.
         batch: songs written at once.
         seed: of the generated songs.
@@ -58,7 +59,8 @@ class ReportSettings:
     """
 
     num_songs: int = 20
-    num_resynthesised: int = 8
+    num_resynthesised: int = 6
+    longest_seconds: float = 24.0
     takes: int = 1
     batch: int = 4
     seed: int = 7
@@ -89,11 +91,12 @@ def make_report(data: Path, work: Path, checkpoint: Path, settings: ReportSettin
 
     Raises:
         FileNotFoundError: there are no songs.
+        ValueError: none is held out.
     """
     from songgen.train.dataset import SongStore
 
     store, findings = SongStore(data), _Findings()
-    songs = HeldOut(store, settings.num_songs)
+    songs = HeldOut(store, settings.num_songs, settings.longest_seconds)
     ear, gallery = _ear(work, findings), Gallery()
     _measure_true(songs, ear, findings, gallery)
     if codec := _codec(checkpoint, findings):
@@ -104,6 +107,10 @@ def make_report(data: Path, work: Path, checkpoint: Path, settings: ReportSettin
         "data": data_facts(store),
         "training": training_facts(work),
         "settings": asdict(settings),
+        "measured": {
+            "songs": len(songs.truths),
+            "longest_seconds": max(truth.num_frames for truth in songs.truths.values()) / FRAME_RATE,
+        },
         "pace": findings.pace,
         "summary": summarise(findings.rows, Bootstrap()),
         "failures": [_without_places(text, work, checkpoint) for text in findings.failures],
@@ -134,11 +141,21 @@ def _codec(checkpoint: Path, findings: _Findings) -> Codec | None:
 
 
 class HeldOut:
-    """The first held-out songs of a store: truths and stems by their numbers."""
+    """The first held-out songs of a store that are short enough, else its shortest: by their numbers.
 
-    def __init__(self, store: SongStore, count: int) -> None:
+    Raises:
+        ValueError: none is held out.
+    """
+
+    def __init__(self, store: SongStore, count: int, longest_seconds: float) -> None:
         self._store = store
-        self._indices = {store.number(index): index for index in store.held_out_indices[:count]}
+        held_out, limit = store.held_out_indices, longest_seconds * FRAME_RATE
+        if not held_out:
+            raise ValueError(f"{store.folder}: no song is held out; make more (songgen train synth)")
+        fitting = [index for index in held_out if store.truth(index).num_frames <= limit]
+        if not fitting:
+            fitting = sorted(held_out, key=lambda index: store.truth(index).num_frames)[:1]
+        self._indices = {store.number(index): index for index in fitting[:count]}
         self.truths = {number: store.truth(index) for number, index in self._indices.items()}
 
     def stems(self, number: int) -> Stems:
