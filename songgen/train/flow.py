@@ -57,6 +57,7 @@ class FlowSettings:
         num_codes: rows of a codebook that are tokens.
         windows: how windows are drawn.
         evenness: floor of `even_weights`; 0 for equal weights.
+        coupling: floor of `coupled_noise`; 0 for noise that knows nothing of the data.
         held_out: songs that are measured.
         solved: of these, songs whose latents are drawn as inference does.
     """
@@ -72,6 +73,7 @@ class FlowSettings:
     num_codes: int = 2048
     windows: WindowOdds = field(default_factory=WindowOdds)
     evenness: float = 0.0
+    coupling: float = 0.0
     held_out: int = 8
     solved: int = 2
 
@@ -180,6 +182,21 @@ def even_weights(data_BWZ: Tensor, floor: float) -> Tensor:
     return weights_BWZ / weights_BWZ.mean()
 
 
+def coupled_noise(data_BWZ: Tensor, noise_BWZ: Tensor, floor: float) -> Tensor:
+    """Noise that leads to the data: the data over its level, which is about standard normal.
+
+    A flow may pair any noise with any data, as long as all noise together is normal (Tong et al. 2024,
+    arXiv:2302.00482). Of coefficients whose signs are arbitrary the nearest noise has their signs; paths are
+    then straight, and what is learnt is by how much noise is to grow or shrink. Levels are means over five
+    frames of each channel; below `floor` there is noise of its own.
+    """
+    energy_BZW = functional.avg_pool1d(
+        data_BWZ.square().transpose(1, 2), 5, stride=1, padding=2, count_include_pad=False
+    )
+    level_BWZ = (energy_BZW.transpose(1, 2) + floor**2).sqrt()
+    return (data_BWZ + floor * noise_BWZ) / level_BWZ
+
+
 class FlowStage:
     """Training of the decode half; a `Stage` of the loop.
 
@@ -230,8 +247,11 @@ class FlowStage:
         features_BWF = codec.features(batch.codes_BKW).float() * ~batch.is_null_B[:, None, None]
         time_B11 = batch.time_B[:, None, None]
         field = codec.velocity(features_BWF, data_BWZ * is_context_BW1, is_context_BW1, guidance=1.0)
-        velocity_BWZ = field(interpolate(batch.noise_BWZ, data_BWZ, time_B11), batch.time_B)
-        target_BWZ = data_BWZ - (1 - SIGMA_MIN) * batch.noise_BWZ
+        noise_BWZ = batch.noise_BWZ
+        if self.settings.coupling:
+            noise_BWZ = coupled_noise(data_BWZ, noise_BWZ, self.settings.coupling)
+        velocity_BWZ = field(interpolate(noise_BWZ, data_BWZ, time_B11), batch.time_B)
+        target_BWZ = data_BWZ - (1 - SIGMA_MIN) * noise_BWZ
         error_BWZ = (velocity_BWZ.float() - target_BWZ).square()
         if self.settings.evenness:
             error_BWZ = error_BWZ * even_weights(data_BWZ, self.settings.evenness)

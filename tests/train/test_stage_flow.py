@@ -16,6 +16,7 @@ from songgen.train.curves import read_losses
 from songgen.train.flow import (
     FlowSettings,
     FlowStage,
+    coupled_noise,
     even_weights,
     load_flow,
     make_codec,
@@ -286,3 +287,14 @@ def test_evenness_changes_what_is_learnt(tmp_path: Path) -> None:
         FlowStage(new_codec(), replace(SETTINGS, evenness=floor), songs, songs) for floor in (0.0, 0.1)
     )
     assert not torch.allclose(plain.errors(batch)[0], even.errors(batch)[0])
+
+
+def test_coupled_noise_is_normal_and_has_the_signs_of_the_data() -> None:
+    torch.manual_seed(0)
+    levels_Z = torch.tensor([3.0, 0.2, 1.0, 0.0])
+    data_BWZ = torch.randn(1, 4000, 4) * levels_Z
+    own_BWZ = torch.randn(1, 4000, 4)
+    noise_BWZ = coupled_noise(data_BWZ, own_BWZ, 0.01)
+    assert torch.allclose(noise_BWZ.std(dim=1), torch.ones(4), atol=0.1)
+    assert torch.equal(noise_BWZ[..., 0].sign(), data_BWZ[..., 0].sign())
+    assert torch.allclose(noise_BWZ[..., 3], own_BWZ[..., 3])
