@@ -65,11 +65,14 @@ def kill_self(model: Any) -> None:
 
 
 def kill_in_mid_song(signatures: Path, records: Path) -> None:
-    """Once the first song is recorded, kill the worker that loaded first; it has songs that wait."""
+    """Once the first song is recorded, kill the worker that loaded first; it has songs that wait.
+
+    It is not waited for the other one: on a busy machine that loaded when the first had made all songs.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         loaded = sorted(signatures.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        if len(loaded) >= 2 and records.exists() and records.read_bytes().count(b"\n"):
+        if loaded and records.exists() and records.read_bytes().count(b"\n"):
             os.kill(int(loaded[0].name), signal.SIGKILL)
             return
         time.sleep(0.05)
@@ -94,7 +97,7 @@ def facts_in(folder: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("keep", "number", "takes"), [("all", 5, 1), ("best", 4, 2)])
+@pytest.mark.parametrize(("keep", "number", "takes"), [("all", 7, 1), ("best", 4, 2)])
 def test_two_workers_make_the_songs_of_one_process_also_if_one_is_killed(
     tmp_path: Path,
     tiny_folder: Path,

@@ -16,13 +16,12 @@ from songgen.train.curves import read_losses
 from songgen.train.flow import (
     FlowSettings,
     FlowStage,
-    coupled_noise,
-    even_weights,
     load_flow,
     make_codec,
     solved,
     trained_quantizers,
 )
+from songgen.train.flow_coupling import coupled_noise, even_weights
 from songgen.train.flow_data import FlowBatch, FlowSongs, WindowOdds, draw_batch
 from songgen.train.latents import frozen_stats, latents_path
 from songgen.train.loop import CHECKPOINT, LoopSettings, train
