@@ -33,8 +33,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_makes_a_model_and_measures_it(trained: Path) -> None:
     model = songgen.load(trained / "out", threads=1)
     request = {"idx": "tide", "gt_lyric": "[verse] Low tide.", "descriptions": "female, pop"}
-    (song,) = model.generate([request], max_seconds=1)
-    assert song.stems["mixed"].samples.shape == (2, 48000)
+    (song,) = model.generate([request], max_seconds=1, seed=7)
+    num_channels, num_samples = song.stems["mixed"].samples.shape
+    assert num_channels == 2 and 0 < num_samples <= 48000  # it may end by itself
     assert json.loads((trained / "work/report/report.json").read_text())
 
 
