@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, AudioTokenizerConfig, Track
 from songgen.nn.musicfm import MusicFm, MusicFmConfig
 from songgen.train.dataset import SongStore
-from songgen.train.loop import LoopSettings, load_trained
+from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
 from songgen.train.token_audio import CropSource, MelMaker, TokenBatch, TrackTargets
 from songgen.train.token_codebook import CodebookTrainer, finish_codebook_, usage
 from songgen.train.token_codes import write_codes
@@ -279,3 +279,27 @@ def load_tokenizer(work: Path, settings: TokensSettings) -> AudioTokenizer:
         codebook = module.tokenizer.quantizer(track).quantizer.codebook
         finish_codebook_(codebook.weight.data, settings.num_codes)
     return module.tokenizer.requires_grad_(False).eval()
+
+
+def trained_tokenizer(work: Path, tracks: Literal["mixed", "dual"], num_codes: int) -> AudioTokenizer:
+    """`load_tokenizer` for whoever does not know the settings: sizes are those of the trained tensors.
+
+    Args:
+        num_codes: codes that are searched, those of the language model.
+
+    Raises:
+        FileNotFoundError: it is not trained.
+    """
+    path = work / f"tokens-{tracks}" / CHECKPOINT
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; train this stage first (songgen train tokens-{tracks})"
+        )
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    prefix, tensors = "tokenizer.", saved["ema"] or saved["module"]
+    tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    tokenizer = AudioTokenizer(AudioTokenizerConfig.from_tensors(tensors, TRACKS[tracks]))
+    tokenizer.load_state_dict(tensors)
+    for track in tokenizer.config.tracks:
+        finish_codebook_(tokenizer.quantizer(track).quantizer.codebook.weight.data, num_codes)
+    return tokenizer.requires_grad_(False).eval()

@@ -9,6 +9,7 @@ import pytest
 
 import songgen
 from songgen.cli import main
+from songgen.train.report.measured import SOURCES
 from songgen.train.stages import STAGES
 from songgen.train.synth.song import studio
 
@@ -36,7 +37,10 @@ def test_it_makes_a_model_and_measures_it(trained: Path) -> None:
     (song,) = model.generate([request], max_seconds=1, seed=7)
     num_channels, num_samples = song.stems["mixed"].samples.shape
     assert num_channels == 2 and 0 < num_samples <= 48000  # it may end by itself
-    assert json.loads((trained / "work/report/report.json").read_text())
+    report = json.loads((trained / "work/report/report.json").read_text())
+    assert not [failure for failure in report["failures"] if "measured" in failure]
+    sources = {row["source"] for row in report["songs"]}
+    assert sources == set(SOURCES) - {"chance"}  # that takes the lyrics of another song
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def test_a_codec_without_a_mixed_tokenizer_is_refused(tmp_path: Path) -> None:
     text = (ensure_tiny() / "config.yaml").read_text().replace("audio_tokenizer_checkpoint:", "unused_name:")
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match="names no audio_tokenizer_checkpoint"):
-        load_codec_halves(tmp_path)
+        load_codec_halves(tmp_path, tmp_path)
 
 
 def test_stages_without_logs_draw_nothing(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def make_report(data: Path, work: Path, checkpoint: Path, settings: ReportSettin
     songs = HeldOut(store, settings.num_songs, settings.longest_seconds)
     ear, gallery = _ear(work, findings), Gallery()
     _measure_true(songs, ear, findings, gallery)
-    if codec := _codec(checkpoint, findings):
+    if codec := _codec(checkpoint, work, findings):
         _measure_codec(songs, codec, ear, (settings, findings, gallery))
         _measure_songs(checkpoint, songs.truths, ear, (settings, findings, gallery))
     report = {
@@ -132,9 +132,9 @@ def _ear(work: Path, findings: _Findings) -> Ear:
         return Ear(None, LogMel())
 
 
-def _codec(checkpoint: Path, findings: _Findings) -> Codec | None:
+def _codec(checkpoint: Path, work: Path, findings: _Findings) -> Codec | None:
     try:
-        return load_codec_halves(checkpoint)
+        return load_codec_halves(checkpoint, work)
     except (FileNotFoundError, ValueError) as error:
         findings.failures.append(f"only the true stems were measured, the model cannot be loaded: {error}")
         return None

@@ -14,13 +14,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from songgen.models.levo.checkpoint import load_audio_tokenizer, load_codec
+from songgen.models.levo.checkpoint import load_audio_tokenizer, load_codec, tensor_shapes
 from songgen.models.levo.codec import LevoCodec, track_codes
 from songgen.models.levo.config import read_config
-from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, sound2code
+from songgen.models.levo.encode import (
+    DUAL_TRACKS,
+    ENCODER_PREFIX,
+    MIXED_TRACKS,
+    AudioTokenizer,
+    sound2code,
+)
 from songgen.models.levo.windows import Stream, decode_streams, seeded_noise
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.request_keys import Stem
+from songgen.train.tokens import trained_tokenizer
+from songgen.train.vae import trained_vae
 
 Array = npt.NDArray[np.float32]
 
@@ -55,8 +63,11 @@ class Codec:
         return np.asarray(self.vae.decode_chunked(mean_BZT)[0].numpy())
 
 
-def load_codec_halves(folder: Path) -> Codec:
+def load_codec_halves(folder: Path, work: Path) -> Codec:
     """The codec of a checkpoint's folder, with the encode half, which only prompts use. No language model.
+
+    Args:
+        work: the folder of the stages. Encoders that were left out of the checkpoint are taken from there.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -72,11 +83,15 @@ def load_codec_halves(folder: Path) -> Codec:
         folder / files.vae_model,
         vae_config,
         num_heads=config.own.estimator_heads,
+        needs_encoder=False,
         device=device,
     )
+    has_encoder = any(name.startswith(ENCODER_PREFIX) for name in tensor_shapes(folder / files.codec))
     return Codec(
         mixed=load_audio_tokenizer(folder / files.mixed_codec, MIXED_TRACKS, device),
-        dual=load_audio_tokenizer(folder / files.codec, DUAL_TRACKS, device),
+        dual=load_audio_tokenizer(folder / files.codec, DUAL_TRACKS, device)
+        if has_encoder
+        else trained_tokenizer(work, "dual", config.code_size),
         codec=decoding.codec,
-        vae=decoding.vae,
+        vae=decoding.vae if decoding.vae.encoder is not None else trained_vae(work),
     )
