@@ -59,8 +59,8 @@ def make_built_in(name: str) -> Path:
     if name == NANO:
         if not has_built_in(name):
             raise FileNotFoundError(
-                f"{NANO} is not in this copy of songgen: {NANO_FOLDER} holds no weights. Take a release of "
-                "songgen, or make it with `songgen train`; `tiny` runs without weights, and makes noise"
+                f"{NANO} is not in this copy of songgen: {NANO_FOLDER} holds no weights. Make it with "
+                f"`songgen train all out={NANO_FOLDER}`; `tiny` runs without weights, and makes noise"
             )
         return NANO_FOLDER
     if name == "tiny-songbloom":

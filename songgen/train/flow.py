@@ -308,8 +308,11 @@ def make_stage(data: Path, work: Path, settings: FlowSettings, loop: LoopSetting
     store = SongStore(data)
     torch.manual_seed(loop.seed)
     codec = make_codec(settings, trained_quantizers(work), latent_stats(work))
-    held_out = FlowSongs(work, store.held_out_indices[: settings.held_out])
-    return FlowStage(codec, settings, FlowSongs(work, store.train_indices), held_out, vae=trained_vae(work))
+    songs, held_out = (
+        FlowSongs(work, [store.number(index) for index in indices])
+        for indices in (store.train_indices, store.held_out_indices[: settings.held_out])
+    )
+    return FlowStage(codec, settings, songs, held_out, vae=trained_vae(work))
 
 
 def load_flow(work: Path, settings: FlowSettings) -> LevoCodec:

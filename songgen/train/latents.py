@@ -34,9 +34,9 @@ NOTE_EVERY = 50
 logger = logging.getLogger(__name__)
 
 
-def latents_path(work: Path, song: int) -> Path:
-    """The file of a song's latents: float16 `mixed`, `vocal`, `bgm`, each `[T, Z]`."""
-    return work / FOLDER / f"{song:06d}.npz"
+def latents_path(work: Path, number: int) -> Path:
+    """The file of the latents of the song of a number: float16 `mixed`, `vocal`, `bgm`, each `[T, Z]`."""
+    return work / FOLDER / f"{number:06d}.npz"
 
 
 @torch.inference_mode()
@@ -86,14 +86,14 @@ def write_all(
 ) -> bool:
     """`write_latents` with songs and VAE given."""
     began, num_songs = time.monotonic(), len(songs)
-    missing = [song for song in range(num_songs) if not latents_path(work, song).is_file()]
+    missing = [song for song in range(num_songs) if not latents_path(work, songs.number(song)).is_file()]
     for number, song in enumerate(missing):
         if seconds is not None and time.monotonic() - began > seconds:
             return False
         write_song(songs, song, work, vae, settings)
         if (number + 1) % NOTE_EVERY == 0:
             logger.info("latents: %d of %d songs", num_songs - len(missing) + number + 1, num_songs)
-    write_statistics(work, songs.train_indices[:STATISTICS_SONGS])
+    write_statistics(work, [songs.number(song) for song in songs.train_indices[:STATISTICS_SONGS]])
     return True
 
 
@@ -104,27 +104,27 @@ def write_song(songs: Songs, song: int, work: Path, vae: OobleckVAE, settings: V
     arrays = {stem: encode_song(vae, stem_of(stems_SCN, stem), **sizes).half().numpy() for stem in STEMS}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write_together({latents_path(work, song): buffer.getvalue()})
+    write_together({latents_path(work, songs.number(song)): buffer.getvalue()})
 
 
-def read_latents(work: Path, song: int) -> dict[str, Tensor]:
-    """The latents `[T, Z]` of a song by stem, float16.
+def read_latents(work: Path, number: int) -> dict[str, Tensor]:
+    """The latents `[T, Z]` of the song of a number by stem, float16.
 
     Raises:
         FileNotFoundError: they are not written.
     """
-    path = latents_path(work, song)
+    path = latents_path(work, number)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; write the latents first (songgen train latents)")
     with np.load(path) as arrays:
         return {stem: torch.from_numpy(arrays[stem]) for stem in STEMS}
 
 
-def write_statistics(work: Path, songs: Sequence[int]) -> None:
+def write_statistics(work: Path, numbers: Sequence[int]) -> None:
     """Write mean and deviation of each channel, `[Z]`, over songs; mixed counts as much as vocal and bgm."""
     sums, squares, count = [], [], 0
-    for song in songs:
-        for stem, latents_TZ in read_latents(work, song).items():
+    for number in numbers:
+        for stem, latents_TZ in read_latents(work, number).items():
             weight = 2 if stem == "mixed" else 1
             values = latents_TZ.double()
             sums.append(weight * values.sum(0))
