@@ -6,8 +6,9 @@ usage() {
     cat <<'USAGE'
 usage: sh generate.sh CKPT LYRICS OUT [flags] [key=value ...]
 
-  CKPT    tiny, tiny-fast or tiny-songbloom (built in: they prove the road and make noise, not music), nano (our own
-          small model, once `songgen train` has made it), a checkpoint's folder, or the name of a published model: base, base-new, base-full, large, v2-medium, v2-large, v2-fast,
+  CKPT    nano (built in: our own small model that sings English), tiny, tiny-fast or tiny-songbloom (built in, for
+          tests: noise, not music), a checkpoint's folder, or the name of a published model:
+          base, base-new, base-full, large, v2-medium, v2-large, v2-fast,
           songbloom_full_150s, songbloom_full_150s_dpo, songbloom_full_240s
   LYRICS  a JSON Lines file, one song a line, such as sample/lyrics.jsonl
   OUT     the folder to write to: OUT/audio, OUT/jsonl

@@ -207,7 +207,9 @@ def _write(
         shutil.copytree(model.text / name, folder / name)
     write_text(folder / VAE_JSON, json.dumps(vae_description(model.vae.config), indent=1))
     for name, tensors in weight_files(model, has_encoders=settings.has_encoders).items():
-        packed = pack(tensors, settings.weights, is_exact=_is_exact, is_half=_is_half)
+        finds_tokens = name == MIXED_FILE or settings.has_encoders
+        is_half = _is_half if finds_tokens else lambda name: False
+        packed = pack(tensors, settings.weights, is_exact=_is_exact, is_half=is_half)
         save({key: tensor.detach().cpu().clone() for key, tensor in packed.items()}, folder / name)
     if library:
         save(dict(library), folder / SAFE_PROMPT_LIBRARY)
@@ -245,6 +247,7 @@ def config_text(model: TrainedModel, settings: ExportSettings) -> str:
     published = re.sub(r"(?m)^vae_model: .*$", f"vae_model: ./{VAE_FILE}", published)
     own = {
         "estimator_heads": model.codec.config.num_heads,
+        "solver": {"steps": model.codec.config.steps, "guidance": model.codec.config.guidance},
         "lyric_text": "phonemes",
         "separator": False,
         "fill_windows": settings.fill_windows,

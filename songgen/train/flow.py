@@ -29,7 +29,7 @@ from songgen.nn.flow_matching import SIGMA_MIN, LatentStats, interpolate
 from songgen.nn.oobleck import OobleckVAE
 from songgen.nn.rvq import ResidualVQ
 from songgen.request_keys import Stem
-from songgen.train.flow_coupling import coupled_noise, even_weights
+from songgen.train.additive import clock_waves, completed
 from songgen.train.flow_data import FlowBatch, FlowSongs, WindowOdds, draw_batch
 from songgen.train.latents import latent_stats
 from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
@@ -43,6 +43,8 @@ TOKENS_FOLDER, TOKENS_PREFIX = "tokens-dual", "tokenizer."
 STEMS: tuple[Stem, ...] = ("mixed", "vocal", "bgm")
 FIRST_GATE = 1.0
 POSITION_STD = 0.02
+ADDITIVE_FEATURES = 3.0
+"""Deviation of features beside latents of `additive.py`."""
 MEASURED_TIMES = 4
 """Times at which the held-out loss is taken."""
 
@@ -56,8 +58,8 @@ class FlowSettings:
             `CodecConfig`; the first four must fit the VAE and the tokens.
         num_codes: rows of a codebook that are tokens.
         windows: how windows are drawn.
-        evenness: floor of `even_weights`; 0 for equal weights.
-        coupling: floor of `coupled_noise`; 0 for noise that knows nothing of the data.
+        additive: whether latents are those of `additive.py`.
+        steps, guidance: of the solver in inference; with one step, latents are what is expected of them.
         held_out: songs that are measured.
         solved: of these, songs whose latents are drawn as inference does.
     """
@@ -72,8 +74,9 @@ class FlowSettings:
     inner_dim: int = 656
     num_codes: int = 2048
     windows: WindowOdds = field(default_factory=WindowOdds)
-    evenness: float = 0.0
-    coupling: float = 0.0
+    additive: bool = False
+    steps: int = SOLVER_STEPS
+    guidance: float = GUIDANCE
     held_out: int = 8
     solved: int = 2
 
@@ -90,6 +93,8 @@ class FlowSettings:
             num_heads=self.num_heads,
             inner_dim=self.inner_dim,
             num_positions=WINDOW_FRAMES,
+            steps=self.steps,
+            guidance=self.guidance,
         )
 
 
@@ -118,6 +123,9 @@ def make_codec(settings: FlowSettings, quantizers: dict[str, Tensor], stats: Lat
     """
     codec = LevoCodec(settings.config())
     initialise_(codec.estimator)
+    if settings.additive:
+        waves_PW = clock_waves(WINDOW_FRAMES)
+        codec.estimator.wpe.weight.data[:, : waves_PW.shape[1]] += waves_PW
     own = codec.state_dict()
     for name in own:
         if name.split(".")[0] in TRACK_QUANTIZERS:
@@ -131,7 +139,7 @@ def make_codec(settings: FlowSettings, quantizers: dict[str, Tensor], stats: Lat
     for quantizer in codec.quantizers:
         quantizer.requires_grad_(False)
         finish_codebook_(quantizer.quantizer.codebook.weight, settings.num_codes)
-        scale_features_(quantizer, settings.num_codes)
+        scale_features_(quantizer, settings.num_codes, ADDITIVE_FEATURES if settings.additive else 1.0)
     codec.normfeat.counts.copy_(stats.counts)
     codec.normfeat.sum_x.copy_(stats.sum_x)
     codec.normfeat.sum_x2.copy_(stats.sum_x2)
@@ -139,16 +147,16 @@ def make_codec(settings: FlowSettings, quantizers: dict[str, Tensor], stats: Lat
 
 
 @torch.no_grad()
-def scale_features_(quantizer: ResidualVQ, num_codes: int) -> None:
-    """Give the features of codes a deviation of 1, which is that of normalised latents.
+def scale_features_(quantizer: ResidualVQ, num_codes: int, deviation: float) -> None:
+    """Give the features of codes a deviation, about that of normalised latents.
 
     The network sees features and latents side by side, under one norm; and no token depends on features.
     """
     std = quantizer.from_codes(torch.arange(num_codes)[None, None]).std().clamp(min=1e-6)
     projection = quantizer.quantizer.out_proj
     assert projection.weight_g is not None and projection.bias is not None
-    projection.weight_g.div_(std)
-    projection.bias.div_(std)
+    projection.weight_g.mul_(deviation / std)
+    projection.bias.mul_(deviation / std)
 
 
 def trained_quantizers(work: Path) -> dict[str, Tensor]:
@@ -212,20 +220,18 @@ class FlowStage:
         """Squared error of the velocity, mean over channels, and whether a frame is solved, `[B, W]`."""
         codec = self.module
         stats = codec.normfeat.value
-        data_BWZ = stats.normalise(batch.latents_BWZ)
+        latents_BWZ, noise_BWZ = batch.latents_BWZ, batch.noise_BWZ
+        data_BWZ = stats.normalise(
+            completed(latents_BWZ, noise_BWZ) if self.settings.additive else latents_BWZ
+        )
         frames_W = torch.arange(data_BWZ.shape[1], device=data_BWZ.device)
         is_context_BW1 = (frames_W < batch.num_context_B[:, None])[..., None]
         features_BWF = codec.features(batch.codes_BKW).float() * ~batch.is_null_B[:, None, None]
         time_B11 = batch.time_B[:, None, None]
         field = codec.velocity(features_BWF, data_BWZ * is_context_BW1, is_context_BW1, guidance=1.0)
-        noise_BWZ = batch.noise_BWZ
-        if self.settings.coupling:
-            noise_BWZ = coupled_noise(data_BWZ, noise_BWZ, self.settings.coupling)
         velocity_BWZ = field(interpolate(noise_BWZ, data_BWZ, time_B11), batch.time_B)
         target_BWZ = data_BWZ - (1 - SIGMA_MIN) * noise_BWZ
         error_BWZ = (velocity_BWZ.float() - target_BWZ).square()
-        if self.settings.evenness:
-            error_BWZ = error_BWZ * even_weights(data_BWZ, self.settings.evenness)
         return error_BWZ.mean(-1), ~is_context_BW1[..., 0]
 
     def evaluate(self) -> dict[str, float]:
@@ -233,7 +239,7 @@ class FlowStage:
         return self._held_out_loss() | solved(self, self.held_out.songs[: self.settings.solved])
 
     def _held_out_loss(self) -> dict[str, float]:
-        """At fixed times and with fixed noise."""
+        """At fixed times, or at 0 where the solver has one step, and with fixed noise."""
         sums: dict[str, list[float]] = defaultdict(list)
         rng = np.random.default_rng(0)
         for number, song in enumerate(self.held_out.songs[: self.settings.held_out]):
@@ -241,8 +247,8 @@ class FlowStage:
             length = min(WINDOW_FRAMES, self.held_out.num_frames(song))
             codes_KW, latents_WZ = self.held_out.window(song, stem, 0, length)
             noise = torch.from_numpy(rng.standard_normal(latents_WZ.shape, dtype=np.float32))
-            for index in range(MEASURED_TIMES):
-                time = (index + 0.5) / MEASURED_TIMES
+            times = [(index + 0.5) / MEASURED_TIMES for index in range(MEASURED_TIMES)]
+            for time in times if self.settings.steps > 1 else [0.0]:
                 batch = FlowBatch(
                     codes_KW[None],
                     latents_WZ[None],
@@ -262,8 +268,7 @@ def solved(
     stage: FlowStage,
     songs: Sequence[int],
     *,
-    steps: int = SOLVER_STEPS,
-    guidance: float = GUIDANCE,
+    steps: int | None = None,
     num_context: int = 0,
 ) -> dict[str, float]:
     """Draw the first window of songs as inference does, and compare with their true latents, by stem.
@@ -284,9 +289,11 @@ def solved(
             noise_WZ = torch.from_numpy(
                 np.random.default_rng(song).standard_normal(true_WZ.shape, dtype=np.float32)
             )
+            if stage.settings.additive:
+                true_WZ = completed(true_WZ, noise_WZ)
             given = min(num_context, OVERLAP_FRAMES, length - 1)
             window = FlowWindow(codes_KW, noise_WZ, true_WZ, given, stats)
-            (drawn_WZ,), _ = stage.module.draw_latents([window], steps=steps, guidance=guidance)
+            (drawn_WZ,), _ = stage.module.draw_latents([window], steps=steps)
             true_WZ = true_WZ.to(drawn_WZ.device)
             difference = (stats.normalise(drawn_WZ) - stats.normalise(true_WZ))[given:]
             sums[f"{stem}/latent_error"].append(float(difference.square().mean().sqrt()))
@@ -307,7 +314,7 @@ def make_stage(data: Path, work: Path, settings: FlowSettings, loop: LoopSetting
 
     store = SongStore(data)
     torch.manual_seed(loop.seed)
-    codec = make_codec(settings, trained_quantizers(work), latent_stats(work))
+    codec = make_codec(settings, trained_quantizers(work), latent_stats(work, additive=settings.additive))
     songs, held_out = (
         FlowSongs(work, [store.number(index) for index in indices])
         for indices in (store.train_indices, store.held_out_indices[: settings.held_out])

@@ -95,6 +95,8 @@ class WindowOdds:
         context: odds that a window has given frames; half of those have as many as inference gives.
         null: odds that a window's features are not told.
         time_spread: deviation of the normal whose logistic is the time; 0 for uniform times.
+        time_zero: odds that the time is 0 instead, where nothing but tokens tells of the latents; 1 for what
+            a solver of one step needs.
     """
 
     lengths: tuple[int, ...] = (250, 500, 750, 1000)
@@ -103,6 +105,7 @@ class WindowOdds:
     context: float = 0.5
     null: float = 0.1
     time_spread: float = 1.0
+    time_zero: float = 0.0
 
 
 def draw_batch(songs: FlowSongs, odds: WindowOdds, rng: np.random.Generator) -> FlowBatch:
@@ -126,6 +129,8 @@ def draw_batch(songs: FlowSongs, odds: WindowOdds, rng: np.random.Generator) -> 
         time_B = 1 / (1 + np.exp(-odds.time_spread * rng.standard_normal(count)))
     else:
         time_B = rng.random(count)
+    if odds.time_zero:
+        time_B[rng.random(count) < odds.time_zero] = 0.0
     return FlowBatch(
         torch.stack(codes),
         latents_BWZ,

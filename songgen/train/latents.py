@@ -19,6 +19,8 @@ from torch import Tensor
 from songgen.files import write_together
 from songgen.nn.flow_matching import STATS_FROZEN_FROM, LatentStats
 from songgen.nn.oobleck import OobleckVAE
+from songgen.train.additive import scales
+from songgen.train.levels import song_levels
 from songgen.train.stem_crops import STEMS, Songs, stem_of
 
 if TYPE_CHECKING:
@@ -100,8 +102,12 @@ def write_all(
 def write_song(songs: Songs, song: int, work: Path, vae: OobleckVAE, settings: VaeSettings) -> None:
     """Write the latents of one song."""
     stems_SCN = songs.stems(song)
-    sizes = {"chunk": settings.latent_chunk, "margin": settings.latent_margin}
-    arrays = {stem: encode_song(vae, stem_of(stems_SCN, stem), **sizes).half().numpy() for stem in STEMS}
+    if settings.additive:
+        latents = song_levels(stems_SCN, songs.truth(song).f0_hz)
+    else:
+        sizes = {"chunk": settings.latent_chunk, "margin": settings.latent_margin}
+        latents = {stem: encode_song(vae, stem_of(stems_SCN, stem), **sizes) for stem in STEMS}
+    arrays = {stem: latents_TZ.half().numpy() for stem, latents_TZ in latents.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write_together({latents_path(work, songs.number(song)): buffer.getvalue()})
@@ -137,8 +143,11 @@ def write_statistics(work: Path, numbers: Sequence[int]) -> None:
     write_together({work / FOLDER / STATISTICS: buffer.getvalue()})
 
 
-def latent_stats(work: Path) -> LatentStats:
+def latent_stats(work: Path, *, additive: bool = False) -> LatentStats:
     """The statistics as a checkpoint holds them, counted to the end: nothing moves them any more.
+
+    Args:
+        additive: whether latents are those of `additive.py`, which are normalised by its `scales`.
 
     Raises:
         FileNotFoundError: they are not written.
@@ -147,7 +156,8 @@ def latent_stats(work: Path) -> LatentStats:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; write the latents first (songgen train latents)")
     with np.load(path) as arrays:
-        return frozen_stats(torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["std"]))
+        mean_Z, std_Z = torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["std"])
+    return frozen_stats(*(scales(mean_Z, std_Z) if additive else (mean_Z, std_Z)))
 
 
 def frozen_stats(mean_Z: Tensor, std_Z: Tensor) -> LatentStats:

@@ -50,6 +50,8 @@ class Dropout:
         prompt: odds that there is a prompt, of mixed codes alone.
         foreign_prompt: of the prompts, those of another song of the genre.
         codes: codes read that are replaced by others of the song; sampling errs too.
+        stem_codes: the same of vocal and bgm codes, more of which make the model look at the mixed ones: told
+            what was sung just now, it goes on by itself, and sings of nothing.
         excerpt: batches of excerpts instead of whole songs.
     """
 
@@ -58,10 +60,11 @@ class Dropout:
     prompt: float = 0.4
     foreign_prompt: float = 0.5
     codes: float = 0.05
+    stem_codes: float = 0.05
     excerpt: float = 0.4
 
 
-NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class LmSource:
         has_description = bool(rng.random() >= dropout.description)
         prompt_2KP = self._prompt(excerpt.song, rng, dropout)
         end_K1 = torch.full((config.num_codebooks, 1), config.eos)
-        read_KT = self._disturbed(own.codes_KT, rng, dropout.codes)
+        read_KT = self._disturbed(own.codes_KT, rng, dropout)
         columns_KS, inputs_KS = (
             to_sequence(torch.cat([codes_KT, end_K1], dim=1), config.delays, config.special)
             for codes_KT in (own.codes_KT, read_KT)
@@ -147,11 +150,13 @@ class LmSource:
             own.phoneme_T,
         )
 
-    def _disturbed(self, codes_KT: Tensor, rng: np.random.Generator, odds: float) -> Tensor:
+    def _disturbed(self, codes_KT: Tensor, rng: np.random.Generator, dropout: Dropout) -> Tensor:
         """Some codes replaced by those of other frames."""
-        if not odds:
+        odds_K1 = np.full((len(codes_KT), 1), dropout.stem_codes)
+        odds_K1[0] = dropout.codes
+        if not odds_K1.any():
             return codes_KT
-        is_wrong_KT = torch.from_numpy(rng.random(codes_KT.shape) < odds)
+        is_wrong_KT = torch.from_numpy(rng.random(codes_KT.shape) < odds_K1)
         others_KT = codes_KT.gather(1, torch.from_numpy(rng.integers(0, codes_KT.shape[1], codes_KT.shape)))
         return torch.where(is_wrong_KT, others_KT, codes_KT)
 

@@ -6,6 +6,7 @@ their files each time. What a piece holds does not depend on where it comes from
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,10 +22,12 @@ QUIET = 1e-3
 
 
 class Truth(Protocol):
-    """What is known of a song; here only its length."""
+    """What is known of a song: its length, and the pitch of its voice in each frame."""
 
     @property
     def num_frames(self) -> int: ...
+    @property
+    def f0_hz(self) -> Sequence[float]: ...
 
 
 class Songs(Protocol):

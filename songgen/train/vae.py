@@ -17,14 +17,16 @@ from torch import Tensor, nn
 
 from songgen.nn.oobleck import DILATIONS, OobleckConfig, OobleckVAE
 from songgen.nn.weight_norm import WeightNorm, WeightNormConv1d, WeightNormConvTranspose1d
+from songgen.train.additive import completed, set_as_synthesiser_
+from songgen.train.additive import config as additive_config
 from songgen.train.fast_oobleck import make_fast_vae
 from songgen.train.filterbank import start_as_filterbank_
-from songgen.train.lapped import LappedTransform, set_as_transform_
 from songgen.train.latents import write_latents
+from songgen.train.levels import song_levels
 from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
 from songgen.train.spectral_losses import MelDistance, MultiResolutionLoss
 from songgen.train.stem_crops import STEMS, Songs, StemCrops
-from songgen.train.truth import FRAME_RATE, SAMPLE_RATE
+from songgen.train.truth import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 
 __all__ = ["VaeSettings", "VaeStage", "load_vae", "make_stage", "write_latents"]
 
@@ -58,7 +60,8 @@ class VaeSettings:
         bins, mels, convergence, waveform, divergence, scale, noise: weights of the losses.
         deviation: noise of latents that is aimed at; what is smaller than this in latents is not heard.
         filterbank: start as of `filterbank.py`.
-        transform: be that of `lapped.py`, which needs no steps; None to be learnt.
+        additive: be the synthesiser of `additive.py`, whose sizes are its own, which has no steps to make and
+            no encoder that hears.
         memory_gb: of decoded songs kept.
         held_out, held_out_seconds: songs that are measured, and how much of each.
         latent_chunk, latent_margin: frames that are encoded at once to write latents, and frames around them
@@ -83,7 +86,7 @@ class VaeSettings:
     noise: float = 0.01
     deviation: float = 0.1
     filterbank: bool = False
-    transform: LappedTransform | None = None
+    additive: bool = False
     memory_gb: float = 1.5
     held_out: int = 6
     held_out_seconds: float = 6.0
@@ -92,6 +95,8 @@ class VaeSettings:
 
     def config(self) -> OobleckConfig:
         """The sizes of the autoencoder."""
+        if self.additive:
+            return additive_config()
         return OobleckConfig(
             self.channels, self.c_mults, self.strides, self.latent_dim, sample_rate=SAMPLE_RATE
         )
@@ -159,17 +164,17 @@ class VaeStage:
     def __init__(self, songs: Songs, settings: VaeSettings) -> None:
         self.settings = settings
         self.module = make_fast_vae(settings.config())
-        if settings.transform is None:
-            initialise_(self.module)
+        if settings.additive:
+            set_as_synthesiser_(self.module)
         else:
-            set_as_transform_(self.module, settings.transform)
+            initialise_(self.module)
         if settings.filterbank:
             start_as_filterbank_(self.module, entry=DIRECTION_ENTRY)
         self.crops = StemCrops(songs, int(settings.memory_gb * 1e9))
         self.spectra = MultiResolutionLoss(settings.fft_sizes, SAMPLE_RATE, at_once=settings.ffts_at_once)
         self.mel_distance = MelDistance(SAMPLE_RATE)
         self._device = torch.device("cpu")
-        if settings.transform is None:
+        if not settings.additive:
             rng = np.random.default_rng(0)
             heard = [self.crops.draw(rng, settings.crop_frames, "mixed") for _ in range(FIRST_HEARD)]
             scale_ends_(self.module, torch.stack(heard))
@@ -221,13 +226,25 @@ class VaeStage:
         for index in songs:
             for stem in STEMS:
                 audio_CN = self.crops.held_out(index, frames, stem).to(self._device)
-                mean, _ = self.module.encode_moments(audio_CN[None])
-                decoded_CN = self.module.decode(mean)[0]
+                decoded_CN = self.module.decode(self._latents_ZT(index, stem, audio_CN)[None])[0]
                 sums[f"{stem}/mel_db"].append(self.mel_distance(decoded_CN, audio_CN))
                 bins, mels, _ = self.spectra(decoded_CN[None], audio_CN[None])
                 sums[f"{stem}/bins"].append(float(bins))
                 sums[f"{stem}/mels"].append(float(mels))
         return {name: sum(values) / len(values) for name, values in sums.items()}
+
+    def _latents_ZT(self, index: int, stem: str, audio_CN: Tensor) -> Tensor:
+        """Of the middle of a held-out song."""
+        if not self.settings.additive:
+            return self.module.encode_moments(audio_CN[None])[0][0]
+        songs = self.crops.songs
+        f0_hz = songs.truth(index).f0_hz
+        length = audio_CN.shape[-1] // FRAME_SAMPLES
+        first = (len(f0_hz) - length) // 2
+        stems_SCN = songs.stems(index, first, length)
+        levels_TZ = song_levels(stems_SCN, f0_hz[first : first + length])[stem]
+        noise_TZ = torch.randn(levels_TZ.shape, generator=torch.Generator().manual_seed(index))
+        return completed(levels_TZ, noise_TZ).T.to(self._device)
 
 
 def make_stage(data: Path, work: Path, settings: VaeSettings, loop: LoopSettings) -> VaeStage:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import songgen
 from songgen.commands import models as models_command
 from songgen.models import catalog, families
+from songgen.train.report.pitch import track_pitch
 
 
 @pytest.fixture
@@ -63,3 +66,23 @@ def test_the_weights_in_the_package_are_small_and_load() -> None:
     assert sum(path.stat().st_size for path in files) <= 30_000_000
     model = catalog.load_model("nano", device="cpu", max_seconds=1)
     assert model.text_rules.languages == ("en",) and len(model.prompt_styles) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not families.has_built_in("nano"), reason="needs nano's weights")
+def test_the_weights_in_the_package_sing() -> None:
+    """A voice with a pitch, apart from a band without one, both within full scale."""
+    model = songgen.load("nano", device="cpu", threads=1)
+    request = {
+        "idx": "lights",
+        "gt_lyric": "[verse] Harbour lights are burning low. The summer wind will let me go.",
+        "descriptions": "female, bright, pop, piano, the bpm is 100",
+        "generate_type": "separate",
+    }
+    (song,) = model.generate([request], seed=1, max_seconds=12)
+    vocal, band = (song.stems[stem].samples for stem in ("vocal", "bgm"))
+    pitch = track_pitch(vocal, 48000)
+    assert (pitch > 0).mean() > 0.3
+    assert 52 < np.median(pitch[pitch > 0]) < 80  # MIDI numbers
+    assert np.sqrt(np.square(band).mean()) > 0.01
+    assert np.abs(song.stems["mixed"].samples).max() <= 1.5

@@ -20,14 +20,17 @@ from songgen.models.built_in import randomise_
 from songgen.models.levo.codec import LevoCodec
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.lelm import LeLM
+from songgen.models.levo.loading import load
 from songgen.models.levo.tiny_parts import CODEC, VAE, make_audio_tokenizer
 from songgen.nn.oobleck import OobleckVAE
 from songgen.requests import SongRequest
+from songgen.runtime import int8_weights
 from songgen.runtime.checkpoint import read_tensors
 from songgen.runtime.sampling import Sampling
 from songgen.train.export import (
     DUAL_FILE,
     LM_FILE,
+    MIXED_FILE,
     VAE_FILE,
     ExportSettings,
     TrainedModel,
@@ -63,7 +66,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     config, conditioner = load_text(folder)
     torch.manual_seed(1)
     with torch.no_grad():
-        codec, vae = LevoCodec(CODEC), OobleckVAE(VAE)
+        codec, vae = LevoCodec(replace(CODEC, steps=3, guidance=1.25)), OobleckVAE(VAE)
         lelm = LeLM(
             config,
             lyric_rows=conditioner.lyrics.num_rows,
@@ -121,6 +124,18 @@ def test_no_network_changes_more_than_its_rounding(folder: Path, model: TrainedM
         assert file.get_tensor("rvq_bestrq_emb.quantizers.0.codebook.weight").dtype == torch.float16
 
 
+def test_only_codebooks_that_tokens_are_found_in_take_16_bits(
+    model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8_weights, "LEAST_ROW", 8)
+    for has_encoders, dual in ((False, torch.int8), (True, torch.float16)):
+        folder = tmp_path / str(has_encoders)
+        write_checkpoint(model, folder, replace(SETTINGS, has_encoders=has_encoders), {})
+        for name, dtype in ((MIXED_FILE, torch.float16), (DUAL_FILE, dual)):
+            with safe_open(folder / name, "pt") as file:
+                assert file.get_tensor("rvq_bestrq_emb.quantizers.0.codebook.weight").dtype == dtype
+
+
 def _step(tensor: Tensor) -> float:
     return float(tensor.abs().max()) / 127
 
@@ -129,6 +144,9 @@ def test_the_config_tells_files_and_own_keys(folder: Path) -> None:
     text = (folder / "config.yaml").read_text("utf-8")
     assert "vae_model: ./ckpt/vae/autoencoder_music_1320k.safetensors" in text
     assert text.count("songgen:") == 1 and "languages: [en]" in text and "top_k: 50" in text
+    assert "solver: {steps: 3, guidance: 1.25}" in text
+    codec = load(folder, device="cpu", max_seconds=1.0, threads=1).parts.codec.get().codec
+    assert (codec.config.steps, codec.config.guidance) == (3, 1.25)
     assert json.loads((folder / "ckpt/vae/stable_audio_1920_vae.json").read_text())["sample_rate"] == 48000
     assert "Apache-2.0" in (folder / "README.md").read_text("utf-8")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,6 +38,15 @@ HERTZ = {PHONEMES[0]: 500.0, PHONEMES[1]: 1100.0, PHONEMES[2]: 2500.0}
 class Song:
     num_frames: int
     phonemes: tuple[Span, ...]
+
+    @property
+    def f0_hz(self) -> tuple[float, ...]:
+        """Of the tone that is heard in the middle of each frame."""
+        middles = (np.arange(self.num_frames) + 0.5) / 25
+        return tuple(
+            next((HERTZ[tone.name] for tone in self.phonemes if tone.start <= at < tone.end), 0.0)
+            for at in middles
+        )
 
 
 @dataclass(unsafe_hash=True)
@@ -91,6 +100,19 @@ def test_a_batch_follows_from_its_generator() -> None:
     assert one.mel_BMT.shape == (4, NUM_MELS, 100) and one.frames_BT.shape == (4, 100)
     assert one.lengths_B.sum() == len(one.spellings)
     assert one.mel_BMT.min() >= -3.0
+
+
+def test_a_share_of_crops_is_heard_through_the_synthesiser() -> None:
+    """As loud as they were, with the same truth; and not the same sound."""
+    plain, through = (
+        RecogniserStage(Tones(), replace(SMALL, disturbed=0.0, synthesised=share))  # type: ignore[arg-type]
+        for share in (0.0, 1.0)
+    )
+    one, other = (stage.batch(np.random.default_rng(1)) for stage in (plain, through))
+    assert one.lengths_B[0] == other.lengths_B[0] and one.mel_BMT.shape == other.mel_BMT.shape
+    first, second = one.mel_BMT[0].amax(0), other.mel_BMT[0].amax(0)
+    assert float((first - second).abs().median()) < 0.25  # of 20 dB
+    assert float((one.mel_BMT[0] - other.mel_BMT[0]).abs().max()) > 0.25
 
 
 def test_a_crop_holds_whole_phonemes_only() -> None:

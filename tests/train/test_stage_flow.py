@@ -12,6 +12,7 @@ from torch import Tensor
 
 from songgen.models.levo.codec import FILL_BGM, FILL_VOCAL, FlowWindow, LevoCodec
 from songgen.nn.flow_matching import SIGMA_MIN, interpolate
+from songgen.train import additive
 from songgen.train.curves import read_losses
 from songgen.train.flow import (
     FlowSettings,
@@ -21,7 +22,6 @@ from songgen.train.flow import (
     solved,
     trained_quantizers,
 )
-from songgen.train.flow_coupling import coupled_noise, even_weights
 from songgen.train.flow_data import FlowBatch, FlowSongs, WindowOdds, draw_batch
 from songgen.train.latents import frozen_stats, latents_path
 from songgen.train.loop import CHECKPOINT, LoopSettings, train
@@ -192,6 +192,9 @@ def test_batches_are_a_function_of_the_generator(work: Path) -> None:
     assert one.codes_BKW.shape[0] * one.codes_BKW.shape[2] == 160
     uniform = draw_batch(songs, replace(odds, time_spread=0.0), np.random.default_rng(1))
     assert ((uniform.time_B >= 0) & (uniform.time_B < 1)).all()
+    assert (draw_batch(songs, replace(odds, time_zero=1.0), np.random.default_rng(1)).time_B == 0).all()
+    often = draw_batch(songs, replace(odds, time_zero=0.5), np.random.default_rng(1)).time_B == 0
+    assert 0 < often.sum() < len(often)
 
 
 def test_drawn_latents_keep_what_is_given(work: Path) -> None:
@@ -268,33 +271,69 @@ def test_quantizers_are_read_from_the_tokens(tmp_path: Path) -> None:
     assert list(trained_quantizers(tmp_path)) == ["rvq_bestrq_emb.x"]
 
 
-def test_even_weights_ask_as_much_of_quiet_latents_as_of_loud_ones() -> None:
-    data_BWZ = torch.ones(1, 20, 24)
-    assert torch.allclose(even_weights(data_BWZ, 0.1)[:, 2:-2, 4:-4], torch.tensor(1.0), atol=0.3)
-    data_BWZ[:, :, :12] = 10.0
-    weights_BWZ = even_weights(data_BWZ, 0.1)
-    assert float(weights_BWZ.mean()) == pytest.approx(1.0)
-    shares = (weights_BWZ * data_BWZ.square())[0, 5, [4, 20]]
-    assert float(shares[0] / shares[1]) == pytest.approx(1.1, abs=0.05)
+ADDITIVE = replace(
+    SETTINGS,
+    latent_dim=additive.NUM_LATENTS,
+    ssl_dim=12,
+    mask_dim=8,
+    num_heads=4,
+    additive=True,
+    steps=3,
+    guidance=1.0,
+    windows=WindowOdds(lengths=(20,), batch_frames=80, context=0.5, null=0.0),
+)
 
 
-def test_evenness_changes_what_is_learnt(tmp_path: Path) -> None:
-    write_songs(tmp_path)
-    songs = FlowSongs(tmp_path, [1, 2])
-    batch = draw_batch(songs, SETTINGS.windows, np.random.default_rng(0))
-    plain, even = (
-        FlowStage(new_codec(), replace(SETTINGS, evenness=floor), songs, songs) for floor in (0.0, 0.1)
-    )
-    assert not torch.allclose(plain.errors(batch)[0], even.errors(batch)[0])
-
-
-def test_coupled_noise_is_normal_and_has_the_signs_of_the_data() -> None:
+def additive_codec() -> LevoCodec:
     torch.manual_seed(0)
-    levels_Z = torch.tensor([3.0, 0.2, 1.0, 0.0])
-    data_BWZ = torch.randn(1, 4000, 4) * levels_Z
-    own_BWZ = torch.randn(1, 4000, 4)
-    noise_BWZ = coupled_noise(data_BWZ, own_BWZ, 0.01)
-    assert torch.allclose(noise_BWZ.std(dim=1), torch.ones(4), atol=0.1)
-    is_loud = data_BWZ[..., 0].abs() > 0.1
-    assert torch.equal(noise_BWZ[..., 0][is_loud].sign(), data_BWZ[..., 0][is_loud].sign())
-    assert torch.allclose(noise_BWZ[..., 3], own_BWZ[..., 3])
+    quantizers = dict(LevoCodec(ADDITIVE.config()).state_dict())
+    mean_Z, std_Z = additive.scales(torch.zeros(ADDITIVE.latent_dim), torch.ones(ADDITIVE.latent_dim))
+    return make_codec(ADDITIVE, quantizers, frozen_stats(mean_Z, std_Z))
+
+
+def additive_batch(latents_BWZ: Tensor) -> FlowBatch:
+    rows, length, _ = latents_BWZ.shape
+    return FlowBatch(
+        torch.zeros(rows, 2, length, dtype=torch.long),
+        latents_BWZ,
+        torch.zeros(rows, dtype=torch.long),
+        torch.zeros(rows, dtype=torch.bool),
+        torch.randn(latents_BWZ.shape, generator=torch.Generator().manual_seed(0)),
+        torch.full((rows,), 0.5),
+    )
+
+
+def test_of_levels_only_what_tokens_tell_is_to_be_learnt(tmp_path: Path) -> None:
+    """A network that moves nothing is wrong by levels and clock; plain latents stay the noise they are."""
+    write_songs(tmp_path)
+    songs = FlowSongs(tmp_path, [0])
+    stage = FlowStage(additive_codec(), ADDITIVE, songs, songs)
+    moved: list[Tensor] = []
+    stage.module.velocity = lambda *args, **kwargs: lambda x, time: moved.append(x) or torch.zeros_like(x)  # type: ignore[method-assign, assignment, func-returns-value]
+    batch = additive_batch(torch.zeros(2, 20, ADDITIVE.latent_dim))
+    stage.errors(batch)
+    plain = moved[0][..., additive.PLAIN]
+    torch.testing.assert_close(plain, batch.noise_BWZ[..., additive.PLAIN], atol=1e-3, rtol=1e-3)
+    ticks = (moved[0] - 0.5 * batch.noise_BWZ)[0, :, -len(additive.CLOCK) :]
+    wanted = stage.module.normfeat.value.normalise(additive.completed(batch.latents_BWZ, batch.noise_BWZ))[
+        0, :, -len(additive.CLOCK) :
+    ]
+    torch.testing.assert_close(ticks, 0.5 * wanted, atol=1e-2, rtol=1e-2)
+
+
+def test_a_new_network_for_levels_knows_the_clock_by_its_positions() -> None:
+    table = additive_codec().estimator.wpe.weight.detach()
+    waves = additive.clock_waves(len(table))
+    torch.testing.assert_close(table[:, : waves.shape[1]], waves, atol=0.2, rtol=0)
+
+
+def test_steps_and_guidance_of_the_recipe_are_the_codecs_own() -> None:
+    """Without guidance only told features are computed."""
+    codec, seen = additive_codec(), []
+    forward = codec.estimator.forward
+    codec.estimator.forward = lambda x, *args, **kwargs: seen.append(len(x)) or forward(x, *args, **kwargs)  # type: ignore[method-assign, func-returns-value]
+    zeros_WZ = torch.zeros(20, ADDITIVE.latent_dim)
+    window = FlowWindow(torch.zeros(2, 20, dtype=torch.long), zeros_WZ, zeros_WZ, 0, codec.normfeat.value)
+    codec.draw_latents([window])
+    codec.draw_latents([window], steps=1, guidance=1.5)
+    assert seen == [1, 1, 1, 2]

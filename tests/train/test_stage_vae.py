@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE, SnakeBeta
-from songgen.train import fast_snake, latents, spectral_losses
+from songgen.train import additive, fast_snake, latents, spectral_losses
 from songgen.train.curves import read_losses
 from songgen.train.fast_oobleck import make_fast_vae
 from songgen.train.latents import (
@@ -25,6 +25,7 @@ from songgen.train.latents import (
     write_all,
     write_statistics,
 )
+from songgen.train.levels import song_levels
 from songgen.train.loop import CHECKPOINT, LoopSettings, train
 from songgen.train.spectral_losses import MelDistance, MultiResolutionLoss, SpectralLoss
 from songgen.train.stem_crops import StemCrops
@@ -54,6 +55,10 @@ LOOP = LoopSettings(
 @dataclass
 class Length:
     num_frames: int
+
+    @property
+    def f0_hz(self) -> list[float]:
+        return [200.0] * self.num_frames
 
 
 class Tones:
@@ -312,6 +317,31 @@ def test_a_filterbank_start_is_one_of_the_settings() -> None:
     stage = new_stage(replace(SETTINGS, channels=8, c_mults=(8, 4, 4), filterbank=True))
     loss, _ = stage.loss(stage.batch(np.random.default_rng(0)), 0)
     assert torch.isfinite(loss)
+
+
+ADDITIVE = VaeSettings(additive=True, held_out=1, held_out_seconds=0.4, memory_gb=1e-3)
+
+
+def test_the_synthesiser_needs_no_steps_and_gives_songs_back(tmp_path: Path) -> None:
+    stage = new_stage(ADDITIVE)
+    train(stage, replace(LOOP, steps=0), tmp_path / "vae")
+    found = read_losses(tmp_path / "vae/losses.jsonl")[-1]
+    assert found["bgm/mel_db"] < 2.5 and found["vocal/mel_db"] < 2.5
+    vae = trained_vae(tmp_path)
+    assert vae.config == additive.config()
+    load_vae(tmp_path, ADDITIVE)
+
+
+def test_latents_of_the_synthesiser_are_levels(tmp_path: Path) -> None:
+    assert write_all(Tones(), tmp_path, OobleckVAE(additive.config()), ADDITIVE)
+    found = read_latents(tmp_path, 41)
+    wanted = song_levels(Tones().stems(1), [200.0] * 26)
+    assert all(torch.equal(found[stem], wanted[stem].half()) for stem in ("mixed", "vocal", "bgm"))
+    plain, told = latent_stats(tmp_path), latent_stats(tmp_path, additive=True)
+    for found_one, wanted_one in zip(
+        told.mean_and_std(), additive.scales(*plain.mean_and_std()), strict=True
+    ):
+        torch.testing.assert_close(found_one, wanted_one, atol=1e-4, rtol=1e-2)
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ usage() {
     cat <<'USAGE'
 usage: sh tools/gradio/run.sh CKPT [OUT] [flags] [key=value ...]
 
-  CKPT    tiny, tiny-fast or tiny-songbloom (built in: they prove the road and make noise, not music), nano (our own
-          small model, once `songgen train` has made it), a checkpoint's folder, or the name of a published model: base, base-new, base-full, large, v2-medium, v2-large, v2-fast,
+  CKPT    nano (built in: our own small model that sings English), tiny, tiny-fast or tiny-songbloom (built in, for
+          tests: noise, not music), a checkpoint's folder, or the name of a published model:
+          base, base-new, base-full, large, v2-medium, v2-large, v2-fast,
           songbloom_full_150s, songbloom_full_150s_dpo, songbloom_full_240s
   OUT     the folder that songs are written to; output unless given
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -215,6 +216,7 @@ def load_codec(
     vae_config: OobleckConfig,
     *,
     num_heads: int | None,
+    solver: Mapping[str, Any] | None = None,
     needs_encoder: bool = True,
     dtype: torch.dtype = torch.float32,
     device: torch.device,
@@ -224,6 +226,7 @@ def load_codec(
     Args:
         needs_encoder: whether a VAE file without an encoder is an error; else it gives a VAE without one.
         num_heads: attention heads of the estimator, None for the published model's.
+        solver: `steps` and `guidance` of `CodecConfig`, where they are not the published model's.
         dtype: of the estimator's matrix products; all else stays float32.
 
     Raises:
@@ -232,6 +235,7 @@ def load_codec(
     tensors = read_tensors(codec_file)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     config = _codec_config(shapes, codec_file, num_heads)
+    config = replace(config, **(solver or {}))
     vae_tensors = read_tensors(vae_file)
     has_encoder = needs_encoder or any(name.startswith(VAE_ENCODER) for name in vae_tensors)
     codec = build(lambda: LevoCodec(config))

@@ -89,6 +89,8 @@ class CodecConfig:
         num_tracks: 1 or 2.
         mask_dim: width of the embedding that says which frames are given.
         num_layers, num_heads, inner_dim, num_positions: of the estimator.
+        steps, guidance: of the solver, and how far from null to told features it goes (1 or less for no
+            null): no sizes, and no tensor tells them.
         vocab_size, projection_dims: of tensors that only training used (see `ignored_shapes`).
     """
 
@@ -102,6 +104,8 @@ class CodecConfig:
     num_heads: int = 20
     inner_dim: int = 4400
     num_positions: int = 1000
+    steps: int = SOLVER_STEPS
+    guidance: float = GUIDANCE
     vocab_size: int = 50257
     projection_dims: tuple[int, int] = (1024, 768)
 
@@ -296,11 +300,14 @@ class LevoCodec(nn.Module):
         return field
 
     def draw_latents(
-        self, windows: Sequence[FlowWindow], *, steps: int = SOLVER_STEPS, guidance: float = GUIDANCE
+        self, windows: Sequence[FlowWindow], *, steps: int | None = None, guidance: float | None = None
     ) -> tuple[Tensor, list[LatentStats]]:
         """Latents `[B, W, Z]` on the VAE's scale, context pasted in, and the statistics after each window.
 
         Windows are of one length and independent of each other; their tensors may be on another device.
+
+        Args:
+            steps, guidance: None for the model's own; >= 1, and 1 or less for none.
         """
         device = self.mask_emb.weight.device
         codes_BKW = torch.stack([window.codes_KW for window in windows]).to(device)
@@ -311,6 +318,8 @@ class LevoCodec(nn.Module):
         is_context_BW1 = (torch.arange(noise_BWZ.shape[1], device=device) < num_context[:, None])[..., None]
         normalised = [one.normalise(latents) for one, latents in zip(stats, given, strict=True)]
         context_BWZ = torch.stack(normalised) * is_context_BW1
+        steps = self.config.steps if steps is None else steps
+        guidance = self.config.guidance if guidance is None else guidance
         velocity = self.velocity(self.features(codes_BKW), context_BWZ, is_context_BW1, guidance)
         solved_BWZ = solve_euler(velocity, noise_BWZ, context_BWZ, is_context_BW1, steps=steps)
         drawn_BWZ = torch.where(is_context_BW1, context_BWZ, solved_BWZ)

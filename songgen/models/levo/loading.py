@@ -257,6 +257,7 @@ def _codec_maker(
         vae_file,
         vae_config,
         num_heads=config.own.estimator_heads,
+        solver=config.own.solver,
         needs_encoder=config.own.separator or config.num_codebooks == 1,
         dtype=dtype,
         device=device,

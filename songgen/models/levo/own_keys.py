@@ -22,6 +22,8 @@ class OwnKeys:
     Args:
         estimator_heads: attention heads of the codec's flow network, which no tensor shape tells; None for
             the published one.
+        solver: `steps` and `guidance` by which the codec draws latents, where they are the model's own: Euler
+            steps, and how far from null to told features, 1 for no null.
         lyric_text: `published` for the tokens of the checkpoint's text tokenizer, `phonemes` for those of
             `phoneme_text.py`.
         sampling: fields of `Sampling` that are the model's own.
@@ -34,6 +36,7 @@ class OwnKeys:
     """
 
     estimator_heads: int | None = None
+    solver: Mapping[str, float] = field(default_factory=dict, hash=False)
     lyric_text: LyricText = "published"
     sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
     separator: bool = True
@@ -65,6 +68,9 @@ def own_keys(tree: Mapping[str, Any]) -> OwnKeys:
     values = {key: value for key, value in section.items() if value is not None}
     heads = values.get("estimator_heads", 1)
     _check("estimator_heads", heads, _is_int(heads) and heads > 0, "a whole number above 0")
+    solver = values.get("solver", {})
+    _check("solver", solver, isinstance(solver, Mapping), "a table such as {steps: 10}")
+    _check_solver(solver)
     text = values.get("lyric_text", "published")
     _check("lyric_text", text, text in get_args(LyricText), f"one of {', '.join(get_args(LyricText))}")
     for name in ("separator", "fill_windows"):
@@ -76,7 +82,16 @@ def own_keys(tree: Mapping[str, Any]) -> OwnKeys:
     is_known = isinstance(languages, list) and all(language in LANGUAGES for language in languages)
     _check("languages", languages, is_known, f"a list of some of {', '.join(LANGUAGES)}")
     _check_sampling(sampling)
-    return OwnKeys(**{**values, "languages": tuple(languages), "sampling": dict(sampling)})
+    tables = {"languages": tuple(languages), "sampling": dict(sampling), "solver": dict(solver)}
+    return OwnKeys(**{**values, **tables})
+
+
+def _check_solver(solver: Mapping[str, Any]) -> None:
+    _check_names(f"{SECTION}.solver", solver, ["steps", "guidance"])
+    steps, guidance = solver.get("steps", 1), solver.get("guidance", 1.0)
+    _check("solver.steps", steps, _is_int(steps) and steps >= 1, "a whole number above 0")
+    is_factor = _is_int(guidance) or isinstance(guidance, float)
+    _check("solver.guidance", guidance, is_factor and guidance >= 1, "a number from 1 on")
 
 
 def _check_sampling(sampling: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from songgen.models.levo.codec import GUIDANCE, SOLVER_STEPS, CodecConfig, FlowWindow, LevoCodec
+from songgen.models.levo.codec import CodecConfig, FlowWindow, LevoCodec
 from songgen.nn.flow_matching import LatentStats
 from songgen.nn.oobleck import CHUNK_FRAMES, CHUNK_OVERLAP, OobleckVAE
 from songgen.runtime.noise import seeded_normal
@@ -238,7 +238,7 @@ def _check_finite(decodings: Sequence[_Decoding], latents: Sequence[Tensor]) -> 
 
 
 def _draw_latents(
-    codec: LevoCodec, windows: Sequence[FlowWindow], *, steps: int, guidance: float
+    codec: LevoCodec, windows: Sequence[FlowWindow], *, steps: int | None, guidance: float | None
 ) -> tuple[list[Tensor], list[LatentStats]]:
     """Latents `[W, Z]` and statistics of windows in their order; those of one length are drawn together."""
     drawn: dict[int, tuple[Tensor, LatentStats]] = {}
@@ -260,8 +260,8 @@ def _draw_windows(
     vae: OobleckVAE,
     decodings: list[_Decoding],
     *,
-    steps: int,
-    guidance: float,
+    steps: int | None,
+    guidance: float | None,
     chunk: int | None,
     rows: int,
 ) -> list[WindowDone]:
@@ -290,8 +290,8 @@ def decode_streams(
     streams: Iterable[Stream],
     *,
     batch: int = 1,
-    steps: int = SOLVER_STEPS,
-    guidance: float = GUIDANCE,
+    steps: int | None = None,
+    guidance: float | None = None,
     chunk: int | None = CHUNK_FRAMES,
     rows: int = 1,
     on_window: Callable[[WindowDone], None] | None = None,
@@ -302,8 +302,8 @@ def decode_streams(
         streams: read one by one, whenever there is room for another, and never while a stream that has ended
             waits to be taken.
         batch: streams whose windows are drawn together, at most, >= 1.
-        steps: solver steps, >= 1.
-        guidance: 1 or less for none.
+        steps: solver steps, >= 1; None for the model's own.
+        guidance: 1 or less for none; None for the model's own.
         chunk: VAE frames decoded as one, more than the overlap of 32; None for whole windows.
         rows: chunks decoded together, of any streams, at most, >= 1.
         on_window: called after each window.

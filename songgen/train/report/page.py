@@ -184,7 +184,7 @@ def _measure_codec(
         true, name = songs.stems(number), f"{number:06}"
         codes_KT = codec.codes(torch.from_numpy(true["vocal"]), torch.from_numpy(true["bgm"]))
         made: dict[str, Stems] = {
-            "vae": {stem: codec.through_vae(torch.from_numpy(samples)) for stem, samples in true.items()},
+            "vae": codec.through_vae(true, truth.f0_hz, settings.seed),
             "resynthesised": {stem: codec.render(codes_KT, stem, settings.seed) for stem in true},
         }
         for source, stems in made.items():

@@ -15,9 +15,10 @@ work is listed too.
 METHODS = """\
 * **Intervals** are 95 % bootstrap intervals over songs (`n`). Takes of the same lyrics count as one song.
 * **Phoneme error rate**: a recogniser of our own, trained on the true vocal stems of the training songs
-  with noise, leaking band, equaliser and blur added, hears the phonemes of a whole vocal stem; they are
-  aligned with those of the lyrics. It sees about a second, so it cannot guess words from their context, and
-  it knows these voices: its rate says how well the words can be made out by one who knows them, and no
+  with noise, leaking band, equaliser and blur added, a share of them as the autoencoder gives them back
+  (`recogniser.synthesised` of the recipe), hears the phonemes of a whole vocal stem; they are aligned with
+  those of the lyrics. It sees about a second, so it cannot guess words from their context, and it knows these
+  voices and their sound: its rate says how well the words can be made out by one who knows them, and no
   listener was asked. `by chance` is what it hears in generated vocals against the lyrics of another song.
 * **Scale**: a song's key is not asked for, so it is taken from the generated song: the one of the 24 major
   and natural minor scales that most voiced frames belong to (YIN, 25 frames a second). A pitch is in scale
@@ -27,6 +28,9 @@ METHODS = """\
   scale from the band stem alone.
 * **Beat strength**: autocorrelation of the mix's onsets at the tempo asked for; `by chance` is the same at
   the tempo of another song.
+* **Autoencoder alone**: the true stems as latents and back. A decoder that is a synthesiser of tones and
+  noise (`songgen/train/additive.py`) has no encoder; its latents are then levels measured of the true stems,
+  with the true pitch known.
 * **Mel distance**: mean absolute difference, 80 bands, 50 frames a second, cut 60 dB below the loudest
   place.
 * **Leakage**: the mel power of a rendered stem explained by the two true stems, a factor each; it is the

@@ -6,6 +6,7 @@ CTC alone finds the alignment late. It measures intelligibility to one who knows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from songgen.evaluate.phonemes import align
+from songgen.nn.oobleck import OobleckVAE
+from songgen.train import additive
+from songgen.train.levels import voice_latents
 from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
 from songgen.train.report.crops import Augmentation, Crop, crop_of, disturb_levels, disturbed, gate
 from songgen.train.report.listener import (
@@ -47,6 +51,8 @@ class RecogniserSettings:
         crop_frames: length of a crop in frames of 1/25 s.
         frame_weight: of the frame-by-frame loss beside CTC.
         disturbed: share of the crops that are disturbed.
+        synthesised: share of the crops that are heard as the synthesiser of `additive.py` gives them back:
+            words shall not be missed for its sound, which every song of a model with it has.
         held_out: songs that are measured.
     """
 
@@ -58,6 +64,7 @@ class RecogniserSettings:
     crop_frames: int = 125
     frame_weight: float = 0.5
     disturbed: float = 0.7
+    synthesised: float = 0.0
     held_out: int = 10
 
     @property
@@ -89,6 +96,8 @@ class RecogniserStage:
         torch.manual_seed(0)
         self.module = Listener(self.settings.network)
         self.log_mel = LogMel()
+        self._synthesiser = OobleckVAE(additive.config(), has_encoder=False).requires_grad_(False)
+        additive.set_as_synthesiser_(self._synthesiser)
         self._train = np.array(self.store.train_indices)
 
     def to(self, device: torch.device) -> RecogniserStage:
@@ -120,10 +129,19 @@ class RecogniserStage:
         stems = self.store.stems(index, start, min(length, truth.num_frames - start)).mean(1)
         stems = functional.pad(stems, (0, length * FRAME_SAMPLES - stems.shape[-1]))
         vocal_N, band_N = gate(stems[:1], crop)[0], stems[1]
+        if self.settings.synthesised and rng.random() < self.settings.synthesised:
+            f0_hz = (*truth.f0_hz[start : start + length], *([0.0] * length))[:length]
+            vocal_N = self._synthesised(vocal_N, f0_hz, rng)
         if rng.random() >= self.settings.disturbed:
             return self.log_mel.levels(vocal_N[None])[0], crop
         vocal_N = disturbed(vocal_N, band_N, self.augmentation, rng)
         return disturb_levels(self.log_mel.levels(vocal_N[None])[0], self.augmentation, rng), crop
+
+    def _synthesised(self, vocal_N: Tensor, f0_hz: Sequence[float], rng: np.random.Generator) -> Tensor:
+        latents_TZ = voice_latents(vocal_N, f0_hz)
+        noise_TZ = torch.from_numpy(rng.standard_normal(latents_TZ.shape, dtype=np.float32))
+        audio_1CN = self._synthesiser.decode(additive.completed(latents_TZ, noise_TZ).T[None])
+        return audio_1CN[0].mean(0)
 
     def loss(self, batch: HeardBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         """CTC a phoneme, and cross-entropy a frame."""

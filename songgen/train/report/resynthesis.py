@@ -6,6 +6,7 @@ It uses the encode and decode halves that songs and prompts go through, with wei
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from songgen.models.levo.encode import (
 from songgen.models.levo.windows import Stream, decode_streams, seeded_noise
 from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.request_keys import Stem
+from songgen.runtime.noise import seeded_normal
+from songgen.train import additive
+from songgen.train.levels import song_levels
 from songgen.train.tokens import trained_tokenizer
 from songgen.train.vae import trained_vae
 
@@ -57,10 +61,25 @@ class Codec:
         return np.asarray(samples_CN.numpy())
 
     @torch.inference_mode()
-    def through_vae(self, stem_CN: Tensor) -> Array:
-        """A stem `[2, N]` encoded to the means of its latents and decoded."""
-        mean_BZT, _ = self.vae.encode_moments(stem_CN[None])
-        return np.asarray(self.vae.decode_chunked(mean_BZT)[0].numpy())
+    def through_vae(
+        self, stems: Mapping[Stem, Array], f0_hz: Sequence[float], seed: int
+    ) -> dict[Stem, Array]:
+        """Stems `[2, N]` as latents and back: means of the encoder, or levels where the VAE has none.
+
+        Args:
+            f0_hz: the voice's pitch in each frame; only levels need it.
+        """
+        if self.vae.config != additive.config():
+            latents = {
+                stem: self.vae.encode_moments(torch.from_numpy(samples)[None])[0]
+                for stem, samples in stems.items()
+            }
+        else:
+            both = torch.stack([torch.from_numpy(stems[stem]) for stem in ("vocal", "bgm")])
+            levels = song_levels(both, f0_hz)
+            noise_TZ = seeded_normal(seed, "levels", len(f0_hz), self.vae.config.latent_dim)
+            latents = {stem: additive.completed(levels[stem], noise_TZ).T[None] for stem in stems}
+        return {stem: self.vae.decode_chunked(one)[0].numpy() for stem, one in latents.items()}
 
 
 def load_codec_halves(folder: Path, work: Path) -> Codec:
@@ -83,6 +102,7 @@ def load_codec_halves(folder: Path, work: Path) -> Codec:
         folder / files.vae_model,
         vae_config,
         num_heads=config.own.estimator_heads,
+        solver=config.own.solver,
         needs_encoder=False,
         device=device,
     )

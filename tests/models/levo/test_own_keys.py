@@ -17,6 +17,7 @@ def test_a_published_config_has_none_of_it() -> None:
 def test_all_keys_are_read() -> None:
     section = {
         "estimator_heads": 4,
+        "solver": {"steps": 1, "guidance": 1},
         "lyric_text": "phonemes",
         "sampling": {"top_k": 50, "temperature": 1},
         "separator": False,
@@ -29,6 +30,7 @@ def test_all_keys_are_read() -> None:
         False,
         ("en",),
     )
+    assert own.solver == {"steps": 1, "guidance": 1}
     assert own.sampling_over(Sampling(cfg_coef=3.0)) == Sampling(cfg_coef=3.0, top_k=50, temperature=1)
 
 
@@ -37,8 +39,13 @@ def test_all_keys_are_read() -> None:
     [
         ([1], r"songgen is \[1\], and must be a table"),
         ({"lyrics_text": "phonemes"}, "songgen has no key 'lyrics_text'; did you mean lyric_text?"),
-        ({"zebra": 1}, "songgen has no key 'zebra'; it knows estimator_heads, lyric_text"),
+        ({"zebra": 1}, "songgen has no key 'zebra'; it knows estimator_heads, solver, lyric_text"),
         ({"estimator_heads": 0}, "songgen.estimator_heads is 0, and must be a whole number above 0"),
+        ({"solver": 1}, "songgen.solver is 1, and must be a table such as"),
+        ({"solver": {"step": 1}}, "songgen.solver has no key 'step'; did you mean steps?"),
+        ({"solver": {"steps": 0}}, "songgen.solver.steps is 0, and must be a whole number above 0"),
+        ({"solver": {"guidance": 0.5}}, "songgen.solver.guidance is 0.5, and must be a number from 1 on"),
+        ({"solver": {"guidance": True}}, "songgen.solver.guidance is True, and must be a number from 1 on"),
         ({"lyric_text": "letters"}, "lyric_text is 'letters', and must be one of published, phonemes"),
         ({"fill_windows": 1}, "fill_windows is 1, and must be true or false"),
         ({"separator": "no"}, "separator is 'no', and must be true or false"),
