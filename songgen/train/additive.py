@@ -20,10 +20,10 @@ For models too small to train a learned autoencoder and a network that writes it
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ def tone_hz() -> Tensor:
 def bands() -> list[Band]:
     """The bands of noise, in the order of their latents."""
     found: list[Band] = []
-    for low, high in pairwise(BAND_EDGES):
+    for low, high in itertools.pairwise(BAND_EDGES):
         halves = (-1, 1) if low >= HALVED_FROM else (0,)
         found += [Band(low, high, half) for half in halves]
     return found
@@ -196,18 +196,15 @@ def set_as_synthesiser_(vae: OobleckVAE, *, seed: int = 0) -> None:
         raise ValueError(f"a synthesiser is of sizes {config()}, not {vae.config}")
     generator = torch.Generator().manual_seed(seed)
     entry, wave = [], []
-    for products in (_tones(generator), _noises(generator)):
-        for level, angle_Z7, bias, wave_CN in products:
-            is_steady = angle_Z7 is None
-            for place, weight, size in (
-                ((level, 1.0, 1.0),)
-                if is_steady
-                else ((level, HALF_ROOT, 1.0), (level, -HALF_ROOT, 1.0), (ZERO, HALF_ROOT, -2.0))
-            ):
-                row_Z7 = torch.zeros(NUM_LATENTS, 7) if angle_Z7 is None else angle_Z7.clone()
-                row_Z7[place, 3] = weight
-                entry.append((row_Z7, bias))
-                wave.append(size * wave_CN)
+    for level, angle_Z7, bias, wave_CN in itertools.chain(_tones(generator), _noises(generator)):
+        terms = [(level, 1.0, 1.0)]
+        if angle_Z7 is not None:
+            terms = [(level, HALF_ROOT, 1.0), (level, -HALF_ROOT, 1.0), (ZERO, HALF_ROOT, -2.0)]
+        for place, weight, size in terms:
+            row_Z7 = torch.zeros(NUM_LATENTS, 7) if angle_Z7 is None else angle_Z7.clone()
+            row_Z7[place, 3] = weight
+            entry.append((row_Z7, bias))
+            wave.append(size * wave_CN)
     layers = vae.decoder.layers
     stage = layers[1]
     assert isinstance(stage, Stage)

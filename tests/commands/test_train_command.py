@@ -31,7 +31,7 @@ def test_settings_come_from_the_files_and_the_words() -> None:
     assert (config.data, config.work, config.max_seconds) == (Path("there"), Path("train/work"), 5.0)
     assert recipe.loop("vae").steps == 7
     assert recipe.sections["vae"]["batch"] == 2
-    assert recipe.sections["vae"]["latent_dim"] == 160
+    assert recipe.sections["vae"]["additive"] is True
 
 
 @pytest.mark.parametrize("recipe", choices_of("recipe"))
