@@ -3,5 +3,6 @@
   const tags = text.split(",").map((tag) => tag.trim().toLowerCase());
   const groups = @GROUPS@.map((known) => known.filter((tag) => tags.includes(tag.toLowerCase())));
   const found = tags.map((tag) => /^the bpm is (\d{2,3})$/.exec(tag)).find((match) => match);
-  return [...groups, found ? found[1] : /^\d{2,3}$/.test(tempo) ? "" : tempo];
+  const typed = document.querySelector("#sg-bpm input, #sg-bpm textarea")?.value ?? tempo;  // by now
+  return [...groups, found ? found[1] : /^\d{2,3}$/.test(tempo) ? "" : typed];
 }
