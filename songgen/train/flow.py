@@ -30,6 +30,7 @@ from songgen.nn.oobleck import OobleckVAE
 from songgen.nn.rvq import ResidualVQ
 from songgen.request_keys import Stem
 from songgen.train.additive import clock_waves, completed
+from songgen.train.additive import config as additive_config
 from songgen.train.flow_data import FlowBatch, FlowSongs, WindowOdds, draw_batch
 from songgen.train.latents import latent_stats
 from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
@@ -303,23 +304,33 @@ def solved(
     return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
+def check_additive(settings: FlowSettings, vae: OobleckVAE) -> None:
+    """Raise ValueError if the autoencoder's latents are not what the settings take them for."""
+    if settings.additive != (vae.config == additive_config()):
+        raise ValueError(
+            f"flow.additive is {settings.additive}, the trained autoencoder is of the other kind: give vae "
+            "and flow the same `additive`, and train vae and latents again where it changed"
+        )
+
+
 def make_stage(data: Path, work: Path, settings: FlowSettings, loop: LoopSettings) -> FlowStage:
     """The stage for a folder of songs; weights are drawn from the loop's seed.
 
     Raises:
         FileNotFoundError: songs, tokens, codes or latents are missing.
-        ValueError: the tokens have other sizes.
+        ValueError: the tokens have other sizes, or the autoencoder has other latents.
     """
     from songgen.train.dataset import SongStore
 
-    store = SongStore(data)
+    store, vae = SongStore(data), trained_vae(work)
+    check_additive(settings, vae)
     torch.manual_seed(loop.seed)
     codec = make_codec(settings, trained_quantizers(work), latent_stats(work, additive=settings.additive))
     songs, held_out = (
         FlowSongs(work, [store.number(index) for index in indices])
         for indices in (store.train_indices, store.held_out_indices[: settings.held_out])
     )
-    return FlowStage(codec, settings, songs, held_out, vae=trained_vae(work))
+    return FlowStage(codec, settings, songs, held_out, vae=vae)
 
 
 def load_flow(work: Path, settings: FlowSettings) -> LevoCodec:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from songgen.models.levo.codec import FILL_BGM, FILL_VOCAL, FlowWindow, LevoCodec
 from songgen.nn.flow_matching import SIGMA_MIN, interpolate
+from songgen.nn.oobleck import OobleckConfig, OobleckVAE
 from songgen.train import additive
 from songgen.train.curves import read_losses
 from songgen.train.flow import (
     FlowSettings,
     FlowStage,
+    check_additive,
     load_flow,
     make_codec,
     solved,
@@ -325,6 +327,15 @@ def test_a_new_network_for_levels_knows_the_clock_by_its_positions() -> None:
     table = additive_codec().estimator.wpe.weight.detach()
     waves = additive.clock_waves(len(table))
     torch.testing.assert_close(table[:, : waves.shape[1]], waves, atol=0.2, rtol=0)
+
+
+def test_latents_of_the_other_kind_are_refused() -> None:
+    synthesiser = OobleckVAE(additive.config(), has_encoder=False)
+    other = OobleckVAE(OobleckConfig(2, (4,), (8,), 4), has_encoder=False)
+    for settings, right, wrong in ((ADDITIVE, synthesiser, other), (SETTINGS, other, synthesiser)):
+        check_additive(settings, right)
+        with pytest.raises(ValueError, match=f"flow.additive is {settings.additive}, .* the same `additive`"):
+            check_additive(settings, wrong)
 
 
 def test_steps_and_guidance_of_the_recipe_are_the_codecs_own() -> None:
