@@ -25,15 +25,17 @@ class FrameLabels:
 
     Args:
         phoneme: int64 [T]; 0 none, else 1 + the index in `PHONEMES`.
-        pitch: float32 [T]; MIDI number of the voice, 0 unvoiced.
+        note: int64 [T]; MIDI number of the sung note that is nearest, 0 in a song without any.
         chord: int64 [T]; 0 none, 1 + root of a major, 13 + root of a minor triad.
         drums: float32 [T, 3]; 1 where a kick, snare, hat begins.
+        beat: bool [T]; where a beat falls.
     """
 
     phoneme: Tensor
-    pitch: Tensor
+    note: Tensor
     chord: Tensor
     drums: Tensor
+    beat: Tensor
 
 
 class SongStore:
@@ -89,19 +91,47 @@ class SongStore:
 
 
 def frame_labels(truth: SongTruth) -> FrameLabels:
-    """What sounds in the middle of each frame, and in which frames drums begin."""
+    """What sounds in the middle of each frame, and in which frames drums and beats begin.
+
+    A phoneme between the middles of two frames has the frame of its own middle, if the one there has others.
+    """
     num_frames = truth.num_frames
     middles = (np.arange(num_frames) + 0.5) / FRAME_RATE
-    phoneme = np.zeros(num_frames, np.int64)
-    for span in truth.phonemes:
-        phoneme[(middles >= span.start) & (middles < span.end)] = _PHONEME_IDS[span.name]
     chord = np.zeros(num_frames, np.int64)
     for bar in truth.chords:
         label = bar.root + (1 if bar.mode == "major" else 13)
         chord[(middles >= bar.start) & (middles < bar.end)] = label
     drums = np.zeros((num_frames, len(DRUMS)), np.float32)
     for hit in truth.drums:
-        drums[min(int(hit.start * FRAME_RATE), num_frames - 1), DRUMS.index(hit.kind)] = 1.0
-    hz = np.asarray(truth.f0_hz)
-    pitch = np.where(hz > 0, 69 + 12 * np.log2(np.maximum(hz, 1.0) / 440.0), 0.0).astype(np.float32)
-    return FrameLabels(*(torch.from_numpy(array) for array in (phoneme, pitch, chord, drums)))
+        drums[_frame_of(hit.start, num_frames), DRUMS.index(hit.kind)] = 1.0
+    beat = np.zeros(num_frames, bool)
+    beat[[_frame_of(time, num_frames) for time in truth.beats]] = True
+    arrays = (_phonemes(truth, middles), _notes(truth, middles), chord, drums, beat)
+    return FrameLabels(*(torch.from_numpy(array) for array in arrays))
+
+
+def _frame_of(seconds: float, num_frames: int) -> int:
+    return min(int(seconds * FRAME_RATE), num_frames - 1)
+
+
+def _phonemes(truth: SongTruth, middles: np.ndarray) -> np.ndarray:
+    """Classes `[T]`. `place_T` is the place of each frame's phoneme among all, -1 for none."""
+    place_T = np.full(len(middles), -1)
+    for place, span in enumerate(truth.phonemes):
+        place_T[(middles >= span.start) & (middles < span.end)] = place
+    has_frame = set(place_T.tolist())
+    for place, span in enumerate(truth.phonemes):
+        frame = _frame_of((span.start + span.end) / 2, len(middles))
+        if place not in has_frame and (place_T[frame] < 0 or (place_T == place_T[frame]).sum() > 1):
+            place_T[frame] = place
+    ids = np.array([0, *(_PHONEME_IDS[span.name] for span in truth.phonemes)])
+    return np.asarray(ids[place_T + 1])
+
+
+def _notes(truth: SongTruth, middles: np.ndarray) -> np.ndarray:
+    """MIDI numbers `[T]`."""
+    if not truth.notes:
+        return np.zeros(len(middles), np.int64)
+    starts, ends = (np.array([getattr(note, key) for note in truth.notes]) for key in ("start", "end"))
+    away = np.maximum(starts - middles[:, None], middles[:, None] - ends).clip(0)
+    return np.asarray([note.pitch for note in truth.notes])[away.argmin(1)]

@@ -289,7 +289,7 @@ def make_stage(data: Path, work: Path, settings: LmSettings, loop: LoopSettings)
     `lm` starts from tables drawn with the loop's seed, those of codes by the codebooks; `lm-dual` from `lm`.
 
     Raises:
-        FileNotFoundError: there are no tokens, or `lm` is not trained.
+        FileNotFoundError: `lm-dual` finds no tokens, or `lm` is not trained.
     """
     store = SongStore(data)
     torch.manual_seed(loop.seed)
@@ -298,10 +298,10 @@ def make_stage(data: Path, work: Path, settings: LmSettings, loop: LoopSettings)
     if settings.part == "dual":
         load_first_(module, work / FIRST)
     _, conditioner = load_text(folder)
-    rows = 1 if settings.part == "first" else module.lelm.config.num_codebooks
     train, held_out = (
         LmSource(
-            SongReader(store, work, conditioner, songs, rows=rows), batch_positions=settings.batch_positions
+            SongReader(store, work, conditioner, songs, needs_stems=settings.part == "dual"),
+            batch_positions=settings.batch_positions,
         )
         for songs in (store.train_indices, store.held_out_indices)
     )

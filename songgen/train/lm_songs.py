@@ -17,8 +17,9 @@ from songgen.models.levo.conditions import LevoConditions
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.text import model_lyrics
 from songgen.train.dataset import SongStore, frame_labels
+from songgen.train.label_codes import label_codes
 from songgen.train.lm_excerpts import Excerpt, cut_truth, excerpts_of
-from songgen.train.token_codes import codes_path, rows_of
+from songgen.train.token_codes import codes_path
 from songgen.train.truth import SongTruth
 
 NOWHERE = -1
@@ -85,8 +86,9 @@ class SongReader:
     """Reads songs and excerpts, and keeps them.
 
     Args:
-        songs: of the store; those without tokens are passed over.
-        rows: of the tokens that are needed; others may be missing, and are 0.
+        songs: of the store; those without the tokens that are needed are passed over.
+        needs_stems: whether bgm tokens are needed, which `songgen train codes` writes. The others follow from
+            the truth; without them only the mixed ones are there, and the rest is 0.
 
     Raises:
         FileNotFoundError: no song has tokens.
@@ -99,14 +101,17 @@ class SongReader:
         conditioner: TextConditioner,
         songs: Sequence[int],
         *,
-        rows: int,
+        needs_stems: bool,
     ) -> None:
         self._store, self._work, self._conditioner = store, work, conditioner
         self.config: LevoConfig = conditioner.config
-        self.songs = [song for song in songs if rows_of(codes_path(work, store.number(song))) >= rows]
+        self._needs_stems = needs_stems
+        self.songs = [
+            song for song in songs if not needs_stems or codes_path(work, store.number(song)).is_file()
+        ]
         if not self.songs:
             raise FileNotFoundError(
-                f"{codes_path(work, 0).parent}: no tokens of {rows} rows; run `songgen train codes` first"
+                f"{codes_path(work, 0).parent}: no tokens; run `songgen train codes` first"
             )
         self.codes = lru_cache(maxsize=None)(self._codes)
         self.read = lru_cache(maxsize=None)(self._read)
@@ -126,10 +131,12 @@ class SongReader:
         return list(excerpts_of(self._store.truth(song), song, longest=self.config.max_frames))
 
     def _codes(self, song: int) -> Tensor:
-        read_RT = np.load(codes_path(self._work, self._store.number(song))).astype(np.int64)
-        codes_KT = np.zeros((self.config.num_codebooks, read_RT.shape[1]), np.int64)
-        codes_KT[: len(read_RT)] = read_RT[: len(codes_KT)]
-        return torch.from_numpy(codes_KT)
+        if self._needs_stems:
+            return torch.from_numpy(
+                np.load(codes_path(self._work, self._store.number(song))).astype(np.int64)
+            )
+        mixed_T = label_codes(frame_labels(self._store.truth(song)))["mixed"]
+        return torch.nn.functional.pad(mixed_T[None], (0, 0, 0, self.config.num_codebooks - 1))
 
     def _read(self, excerpt: Excerpt) -> LmSong:
         truth = self._store.truth(excerpt.song)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from songgen.models.levo.conditions import LyricEmbedder, PromptEmbedder
 from songgen.models.levo.lelm import LeLM
 from songgen.nn.llama import LlamaLayer
+from songgen.train.label_codes import label_codebook
 from songgen.train.loop import CHECKPOINT
 
 TABLE_STD = 0.5
@@ -20,12 +21,8 @@ SECOND_PARTS = ("transformer2.", "mlp.", "layer2_emb.", "linears.")
 SECOND_PROMPT = ("layer2_EOT_emb", "emb.1.", "emb.2.")
 """Of the prompt's tables, those of transformer 2."""
 
-CODEBOOKS = (
-    ("tokens-mixed", "rvq_bestrq_emb"),
-    ("tokens-dual", "rvq_bestrq_emb"),
-    ("tokens-dual", "rvq_bestrq_bgm_emb"),
-)
-"""Stage and quantiser of each codebook."""
+LEARNT = ("tokens-dual", "rvq_bestrq_bgm_emb")
+"""Stage and quantiser of the codebook of the bgm codes; the others are `label_codes.py`'s."""
 
 
 def is_second(name: str) -> bool:
@@ -44,7 +41,7 @@ def freeze_for_(lelm: LeLM, part: Literal["first", "dual"]) -> None:
 def start_(lelm: LeLM, work: Path) -> None:
     """Draw the weights: layers that begin as nothing, tables and heads in which near codes are alike.
 
-    The rows of a table of codes are a random projection of the codebook, where that is trained already.
+    The rows of a table of codes are a random projection of the codebook, of bgm codes where that is trained.
     """
     for module in lelm.modules():
         if isinstance(module, nn.Embedding):
@@ -58,11 +55,11 @@ def start_(lelm: LeLM, work: Path) -> None:
     lyrics.structure_emb.weight.copy_(waves(*lyrics.structure_emb.weight.shape) * TABLE_STD)
     heads = [lelm.transformer.lm_head, *lelm.linears]
     tables = [lelm.emb[0], *lelm.layer2_emb.values()]
-    for row, (stage, quantizer) in enumerate(CODEBOOKS):
+    labels, learnt = label_codebook(lelm.config.code_size), _learnt_directions(work, lelm.config.code_size)
+    for row, directions in enumerate((labels, labels, learnt)):
         head, table, own_prompt = heads[row], tables[row], prompt.emb[row]
         assert isinstance(head, nn.Linear)
         nn.init.normal_(head.weight, std=HEAD_STD)
-        directions = _directions(work / stage / CHECKPOINT, quantizer, lelm.config.code_size)
         if directions is None:
             continue
         projected = _projected(directions, lelm.config.width)
@@ -79,8 +76,10 @@ def waves(rows: int, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1) * math.sqrt(2)
 
 
-def _directions(path: Path, quantizer: str, num_codes: int) -> Tensor | None:
-    """The codebook of a trained tokenizer, rows of length 1; None where there is none of this size."""
+def _learnt_directions(work: Path, num_codes: int) -> Tensor | None:
+    """The codebook of bgm codes, rows of length 1; None where there is none of this size."""
+    stage, quantizer = LEARNT
+    path = work / stage / CHECKPOINT
     if not path.is_file():
         return None
     saved = torch.load(path, map_location="cpu", weights_only=True)

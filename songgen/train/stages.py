@@ -116,7 +116,7 @@ def _latents(run: Run) -> bool:
 def _codes(run: Run) -> bool:
     from songgen.train.tokens import TokensSettings, write_codes
 
-    settings = run.recipe.settings("tokens-mixed", TokensSettings)
+    settings = run.recipe.settings("tokens-dual", TokensSettings)
     return write_codes(run.data, run.work, settings, seconds=run.seconds_left)
 
 

@@ -7,7 +7,7 @@ product of matrices, power without a root. It differs from inference by rounding
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -27,14 +27,11 @@ from songgen.models.levo.encode import (
 from songgen.nn.mel import decibels
 from songgen.nn.musicfm import MEL_MEAN, MEL_STD
 from songgen.train.dataset import SongStore, frame_labels
+from songgen.train.label_codes import label_codes
+from songgen.train.truth import SongTruth
 
 BLOCK = 64
 """Samples at the encoder's rate that one row of the resampling product makes; a frame is 15 rows."""
-
-PITCH_LOWEST, PITCH_HIGHEST, PITCH_BINS = 36.0, 88.0, 2
-"""MIDI notes that pitch classes cover, and classes a semitone."""
-NUM_PITCHES = 1 + int((PITCH_HIGHEST - PITCH_LOWEST) * PITCH_BINS) + 1
-"""Classes of pitch; 0 is unvoiced."""
 
 STEMS = ("vocal", "bgm")
 
@@ -44,15 +41,26 @@ class TrackTargets:
     """What is true of B crops of T frames.
 
     Args:
-        phoneme_BT, chord_BT: classes, int64, 0 for none.
-        pitch_BT: MIDI, float32, 0 where unvoiced.
+        mixed_BT, vocal_BT: codes of `label_codes.py`.
+        chord_BT: classes, int64, 0 for none.
         drums_BTC: onsets of kick, snare and hat, float32.
     """
 
-    phoneme_BT: Tensor
-    pitch_BT: Tensor
+    mixed_BT: Tensor
+    vocal_BT: Tensor
     chord_BT: Tensor
     drums_BTC: Tensor
+
+    @classmethod
+    def of_song(cls, truth: SongTruth) -> TrackTargets:
+        """Those of all frames of a song, without the first axis."""
+        labels = frame_labels(truth)
+        codes = label_codes(labels)
+        return cls(codes["mixed"], codes["vocal"], labels.chord, labels.drums)
+
+    def codes_BT(self, stem: str) -> Tensor:
+        """The codes of a track that has them in the truth."""
+        return {"mixed": self.mixed_BT, "vocal": self.vocal_BT}[stem]
 
 
 @dataclass(frozen=True)
@@ -62,16 +70,11 @@ class TokenBatch:
     mels: dict[str, Tensor]
     targets: TrackTargets
 
-
-def pitch_classes(pitch: Tensor) -> Tensor:
-    """MIDI (0: unvoiced) to classes, 0 ... NUM_PITCHES - 1."""
-    bins = ((pitch.clamp(PITCH_LOWEST, PITCH_HIGHEST) - PITCH_LOWEST) * PITCH_BINS).round().long() + 1
-    return torch.where(pitch > 0, bins, 0)
-
-
-def pitch_of_classes(classes: Tensor) -> Tensor:
-    """The MIDI note of classes 1 and above; 0 for class 0."""
-    return torch.where(classes > 0, PITCH_LOWEST + (classes - 1) / PITCH_BINS, 0.0)
+    def to(self, device: torch.device) -> TokenBatch:
+        """On a device."""
+        mels = {stem: mel.to(device) for stem, mel in self.mels.items()}
+        parts = (getattr(self.targets, part.name).to(device) for part in fields(TrackTargets))
+        return TokenBatch(mels, TrackTargets(*parts))
 
 
 class MelMaker:
@@ -130,14 +133,14 @@ class CropSource:
         self, store: SongStore, mel: MelMaker, stems: Sequence[str], *, gain_db: float = 0.0
     ) -> None:
         self._store, self._mel, self._stems, self._gain_db = store, mel, tuple(stems), gain_db
-        self._labels = lru_cache(maxsize=None)(lambda song: frame_labels(store.truth(song)))
+        self._targets_of = lru_cache(maxsize=None)(lambda song: TrackTargets.of_song(store.truth(song)))
 
     def draw(
         self, songs: Sequence[int], rng: np.random.Generator, *, crop_seconds: float, count: int
     ) -> TokenBatch:
         """`count` crops of one length from drawn songs; of songs shorter than the crop all are shortened."""
         chosen = [int(song) for song in rng.choice(np.asarray(songs), count, replace=count > len(songs))]
-        lengths = [len(self._labels(song).phoneme) for song in chosen]
+        lengths = [self._num_frames(song) for song in chosen]
         num_frames = min(int(crop_seconds * FRAME_RATE), *lengths)
         starts = [int(rng.integers(0, length - num_frames + 1)) for length in lengths]
         gains = 10 ** (rng.uniform(-self._gain_db, self._gain_db, (count, 2)) / 20)
@@ -160,18 +163,18 @@ class CropSource:
     def held_out(self, songs: Sequence[int], *, crop_seconds: float) -> Iterator[TokenBatch]:
         """The beginning quarter on, song by song."""
         for song in songs:
-            length = len(self._labels(song).phoneme)
+            length = self._num_frames(song)
             num_frames = min(int(crop_seconds * FRAME_RATE), length)
             yield self.crops([(song, min(length // 4, length - num_frames))], num_frames)
 
+    def _num_frames(self, song: int) -> int:
+        return len(self._targets_of(song).mixed_BT)
+
     def _targets(self, places: Sequence[tuple[int, int]], num_frames: int) -> TrackTargets:
         def cut(name: str) -> Tensor:
-            labels = (getattr(self._labels(song), name) for song, _ in places)
-            return torch.stack(
-                [
-                    torch.as_tensor(label)[start : start + num_frames]
-                    for label, (_, start) in zip(labels, places, strict=True)
-                ]
+            rows = (
+                getattr(self._targets_of(song), name)[start : start + num_frames] for song, start in places
             )
+            return torch.stack(list(rows))
 
-        return TrackTargets(cut("phoneme"), cut("pitch"), cut("chord"), cut("drums"))
+        return TrackTargets(*(cut(part.name) for part in fields(TrackTargets)))

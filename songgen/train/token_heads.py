@@ -1,7 +1,7 @@
-"""What the features of audio tokens are trained to tell: heads that exist in training only.
+"""What the features of learnt audio tokens are trained to tell: heads that exist in training only.
 
-A small temporal convolution net per track (a receptive field of 0.3 s to each side) reads the quantised
-features and predicts the mel of the track, phonemes and pitch of the voice, chords and drums.
+A small temporal convolution net (a receptive field of 0.3 s to each side) reads the quantised features and
+predicts the mel of the track, chords and drums.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from songgen.english import PHONEMES
 from songgen.nn.musicfm import NUM_MELS
-from songgen.train.token_audio import NUM_PITCHES, TrackTargets, pitch_classes, pitch_of_classes
+from songgen.train.token_audio import TrackTargets
 
 MELS_PER_FRAME = 2
 MEL_FLOOR = -3.0
@@ -26,11 +25,9 @@ DRUM_WEIGHT = 4.0
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """Weights of the losses of one track; those at 0 have no head."""
+    """Weights of the losses of a track; those at 0 have no head."""
 
     mel: float = 0.0
-    phoneme: float = 0.0
-    pitch: float = 0.0
     chord: float = 0.0
     drums: float = 0.0
 
@@ -38,8 +35,6 @@ class HeadWeights:
         """Outputs a frame of each head."""
         sizes = {
             "mel": MELS_PER_FRAME * NUM_MELS,
-            "phoneme": 1 + len(PHONEMES),
-            "pitch": NUM_PITCHES,
             "chord": NUM_CHORDS,
             "drums": NUM_DRUMS,
         }
@@ -76,11 +71,6 @@ def mel_target(mel_BMT: Tensor) -> Tensor:
 def head_losses(predicted: dict[str, Tensor], mel_BMT: Tensor, targets: TrackTargets) -> dict[str, Tensor]:
     """The loss of each head, means over frames, float32."""
     losses: dict[str, Tensor] = {}
-    classes = {
-        "phoneme": targets.phoneme_BT,
-        "pitch": pitch_classes(targets.pitch_BT),
-        "chord": targets.chord_BT,
-    }
     for name, value in predicted.items():
         value = value.float()
         if name == "mel":
@@ -92,7 +82,7 @@ def head_losses(predicted: dict[str, Tensor], mel_BMT: Tensor, targets: TrackTar
                 value, targets.drums_BTC, pos_weight=weight
             )
         else:
-            losses[name] = functional.cross_entropy(value.flatten(0, 1), classes[name].flatten())
+            losses[name] = functional.cross_entropy(value.flatten(0, 1), targets.chord_BT.flatten())
     return losses
 
 
@@ -101,8 +91,8 @@ def head_scores(
 ) -> dict[str, tuple[float, int]]:
     """What the heads get right: by name the sum, and of how many.
 
-    Phonemes over frames that have one, pitch within 50 cents over voiced frames, chords over frames that have
-    one, mels as mean absolute error, drums as frames whose most likely kind is an onset's.
+    Chords over frames that have one, mels as mean absolute error, drums as frames whose most likely kind is
+    an onset's.
     """
     scores: dict[str, tuple[float, int]] = {}
 
@@ -112,14 +102,6 @@ def head_scores(
     if "mel" in predicted:
         error = (predicted["mel"].float() - mel_target(mel_BMT)).abs()
         scores["mel_l1"] = (float(error.mean(-1).sum()), error.shape[0] * error.shape[1])
-    if "phoneme" in predicted:
-        right = predicted["phoneme"].argmax(-1) == targets.phoneme_BT
-        count("phoneme", right, targets.phoneme_BT > 0)
-        count("phoneme_or_none", right, targets.phoneme_BT >= 0)
-    if "pitch" in predicted:
-        classes = predicted["pitch"].argmax(-1)
-        near = (pitch_of_classes(classes) - targets.pitch_BT).abs() <= 0.5
-        count("pitch", near & (classes > 0), targets.pitch_BT > 0)
     if "chord" in predicted:
         count("chord", predicted["chord"].argmax(-1) == targets.chord_BT, targets.chord_BT > 0)
     if "drums" in predicted:

@@ -1,8 +1,9 @@
 """The stages `tokens-mixed` and `tokens-dual`: audio tokenizers that learn what a song's truth tells.
 
-Trained is LeVo's own `AudioTokenizer`, with heads that exist in training only (`token_heads.py`). A run has
-three parts: the encoder alone, its latents on the unit sphere; with the codebook, started from the latents
-(`token_codebook.py`); and, at last, with the batch norms as inference uses them.
+Trained is LeVo's own `AudioTokenizer`. Mixed and vocal codes are given by the truth (`label_codes.py`), and
+the encoder learns to find them. Those of the band are learnt, with heads that exist in training only
+(`token_heads.py`), in three parts: the encoder alone, its latents on the unit sphere; with the codebook,
+started from the latents (`token_codebook.py`); and, at last, with the batch norms as inference uses them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ from torch import Tensor, nn
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS, AudioTokenizer, AudioTokenizerConfig, Track
 from songgen.nn.musicfm import MusicFm, MusicFmConfig
 from songgen.train.dataset import SongStore
+from songgen.train.label_codes import (
+    LABEL_DIM,
+    LABELLED,
+    NUM_LABEL_CODES,
+    label_codebook,
+    label_hits,
+    label_losses,
+)
 from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
-from songgen.train.token_audio import CropSource, MelMaker, TokenBatch, TrackTargets
+from songgen.train.token_audio import CropSource, MelMaker, TokenBatch
 from songgen.train.token_codebook import CodebookTrainer, finish_codebook_, usage
 from songgen.train.token_codes import write_codes
 from songgen.train.token_heads import HeadWeights, TrackHeads, head_losses, head_scores
@@ -41,8 +50,8 @@ class TokensSettings:
     Args:
         tracks: mixed for the single-track codec, dual for vocal and bgm.
         conv_dim, dim, ffn_dim, num_heads: of the encoder.
-        num_codes: codes that are searched.
-        codebook_size, codebook_dim: rows and width of each codebook.
+        num_codes: codes of the learnt codebook that are searched.
+        codebook_size: rows of each codebook.
         head_width: of the nets that read the features in training.
         batch_seconds: audio of a track a step.
         crop_seconds: lengths that a step's crops may have, drawn with equal odds.
@@ -52,7 +61,7 @@ class TokensSettings:
         still_share: share of the steps, the last ones, with the batch norms as in inference.
         revive_every: steps between revivals of dead codes, which end when the still steps begin.
         held_out: songs that are measured.
-        mixed, vocal, bgm: weights of the losses of each track.
+        bgm: weights of the losses of the learnt track.
     """
 
     tracks: Literal["mixed", "dual"] = "mixed"
@@ -62,7 +71,6 @@ class TokensSettings:
     num_heads: int = 4
     num_codes: int = 2048
     codebook_size: int = 9728
-    codebook_dim: int = 16
     head_width: int = 128
     batch_seconds: float = 48.0
     crop_seconds: tuple[float, ...] = (4.0, 8.0, 8.0, 16.0)
@@ -72,34 +80,36 @@ class TokensSettings:
     still_share: float = 0.25
     revive_every: int = 25
     held_out: int = 12
-    mixed: HeadWeights = field(default=HeadWeights(0.5, 1.0, 0.5, 0.2, 0.2))
-    vocal: HeadWeights = field(default=HeadWeights(1.0, 1.0, 0.5))
-    bgm: HeadWeights = field(default=HeadWeights(1.0, 0.0, 0.0, 0.5, 0.5))
+    bgm: HeadWeights = field(default=HeadWeights(1.0, 0.5, 0.5))
 
     def config(self) -> AudioTokenizerConfig:
         """The sizes of the tokenizer."""
         tracks = TRACKS[self.tracks]
         layers = max(track.layer for track in tracks)
         musicfm = MusicFmConfig(self.conv_dim, self.dim, self.ffn_dim, self.num_heads, layers)
-        return AudioTokenizerConfig(tracks, musicfm, self.codebook_size, self.codebook_dim)
+        return AudioTokenizerConfig(tracks, musicfm, self.codebook_size, LABEL_DIM)
 
 
 class TokensModule(nn.Module):
-    """A tokenizer, its codebooks' averages and its heads."""
+    """A tokenizer, and the averages and heads of its learnt tracks."""
 
     def __init__(self, settings: TokensSettings) -> None:
         super().__init__()
         self.tokenizer = AudioTokenizer(settings.config())
         self.tracks = self.tokenizer.config.tracks
-        stems = [track.stem for track in self.tracks]
+        learnt = [track.stem for track in self.tracks if track.stem not in LABELLED]
         self.codebooks = nn.ModuleDict(
-            {stem: CodebookTrainer(settings.num_codes, settings.codebook_dim) for stem in stems}
+            {stem: CodebookTrainer(settings.num_codes, LABEL_DIM) for stem in learnt}
         )
         self.heads = nn.ModuleDict(
-            {stem: TrackHeads(settings.dim, settings.head_width, getattr(settings, stem)) for stem in stems}
+            {stem: TrackHeads(settings.dim, settings.head_width, getattr(settings, stem)) for stem in learnt}
         )
         for track in self.tracks:
-            self.tokenizer.quantizer(track).quantizer.codebook.requires_grad_(False)
+            quantizer = self.tokenizer.quantizer(track).quantizer
+            quantizer.codebook.requires_grad_(False)
+            if track.stem in LABELLED:
+                quantizer.codebook.weight.copy_(label_codebook(settings.codebook_size))
+                quantizer.out_proj.requires_grad_(False)
         prepare_encoder_(self.tokenizer.bestrq)
 
     def codebook(self, track: Track) -> CodebookTrainer:
@@ -107,6 +117,12 @@ class TokensModule(nn.Module):
         module = self.codebooks[track.stem]
         assert isinstance(module, CodebookTrainer)
         return module
+
+    def latents(self, track: Track, features_BDT: Tensor) -> Tensor:
+        """What a track's codebook is searched with, `[B, E, T]`, float32, of length 1."""
+        quantizer = self.tokenizer.quantizer(track).quantizer
+        with torch.autocast(features_BDT.device.type, enabled=False):
+            return nn.functional.normalize(quantizer.in_proj(features_BDT.float()), dim=1)
 
     def features(self, mels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features before the quantiser by stem, `[B, D, T]`, of mels `[B, 128, 4 T]`."""
@@ -172,8 +188,8 @@ class TokensStage:
             return self.crops.draw(self.store.train_indices, rng, crop_seconds=seconds, count=count)
 
     def loss(self, batch: TokenBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """The weighted losses of all heads of all tracks."""
-        batch = self._moved(batch)
+        """The weighted losses of all tracks."""
+        batch = batch.to(self._device)
         is_still = step >= self._first_still
         if is_still:
             _freeze_norms(self.module.tokenizer)
@@ -181,16 +197,20 @@ class TokensStage:
         total = torch.zeros((), device=self._device)
         facts: dict[str, Tensor | float] = {}
         for track in self.module.tracks:
-            self._advance_codebook(track, features[track.stem].detach(), step)
-            own, losses = self._track_loss(track, features[track.stem], batch)
+            own, losses = self._track_loss(track, features[track.stem], batch, step)
             total = total + own
             facts |= {f"{track.stem}/{name}": value.detach() for name, value in losses.items()}
         return total, facts
 
     def _track_loss(
-        self, track: Track, features_BDT: Tensor, batch: TokenBatch
+        self, track: Track, features_BDT: Tensor, batch: TokenBatch, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         module = self.module
+        if track.stem in LABELLED:
+            latents_BET = module.latents(track, features_BDT)
+            losses = label_losses(latents_BET, batch.targets.codes_BT(track.stem))
+            return torch.stack(list(losses.values())).sum(), losses
+        self._advance_codebook(track, features_BDT.detach(), step)
         quantizer = module.tokenizer.quantizer(track).quantizer
         quantised, commitment, _ = module.codebook(track)(quantizer, features_BDT)
         heads = module.heads[track.stem]
@@ -205,8 +225,7 @@ class TokensStage:
         """Collect latents; start, move and revive the codes."""
         codebook = self.module.codebook(track)
         quantizer = self.module.tokenizer.quantizer(track).quantizer
-        with torch.autocast(features_BDT.device.type, enabled=False):
-            latents_BET = nn.functional.normalize(quantizer.in_proj(features_BDT.float()), dim=1)
+        latents_BET = self.module.latents(track, features_BDT)
         latents_NE = latents_BET.transpose(1, 2).flatten(0, 1)
         codebook.remember_(latents_NE)
         if step < self._first_coded:
@@ -220,20 +239,16 @@ class TokensStage:
             codebook.revive_(quantizer)
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracies, mel error and use of the codes on held-out songs."""
+        """On held-out songs: what codes of labels have right, accuracies of heads, use of learnt codes."""
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
         codes: dict[str, list[Tensor]] = defaultdict(list)
         songs = self.store.held_out_indices[: self.settings.held_out]
         for batch in self._still.held_out(songs, crop_seconds=20.0):
-            batch = self._moved(batch)
+            batch = batch.to(self._device)
             features = self.module.features(batch.mels)
             for track in self.module.tracks:
-                quantizer = self.module.tokenizer.quantizer(track).quantizer
-                quantised, _, codes_BT = self.module.codebook(track)(quantizer, features[track.stem])
-                predicted = self.module.heads[track.stem](quantised)
-                for name, (right, count) in head_scores(
-                    predicted, batch.mels[track.stem], batch.targets
-                ).items():
+                scores, codes_BT = self._scores(track, features[track.stem], batch)
+                for name, (right, count) in scores.items():
                     sums[f"{track.stem}/{name}"][0] += right
                     sums[f"{track.stem}/{name}"][1] += count
                 if codes_BT is not None:
@@ -244,14 +259,17 @@ class TokensStage:
             values |= {f"{stem}/used": share, f"{stem}/perplexity": perplexity}
         return values
 
-    def _moved(self, batch: TokenBatch) -> TokenBatch:
-        """The batch on the device."""
-        if self._device.type == "cpu":
-            return batch
-        truth = batch.targets
-        parts = (truth.phoneme_BT, truth.pitch_BT, truth.chord_BT, truth.drums_BTC)
-        mels = {stem: mel.to(self._device) for stem, mel in batch.mels.items()}
-        return TokenBatch(mels, TrackTargets(*(part.to(self._device) for part in parts)))
+    def _scores(
+        self, track: Track, features_BDT: Tensor, batch: TokenBatch
+    ) -> tuple[dict[str, tuple[float, int]], Tensor | None]:
+        """What is right in a crop, and the codes of a learnt codebook that is begun."""
+        quantizer = self.module.tokenizer.quantizer(track).quantizer
+        if track.stem in LABELLED:
+            found_BT = quantizer.nearest(self.module.latents(track, features_BDT))
+            return label_hits(found_BT, batch.targets.codes_BT(track.stem)), None
+        quantised, _, codes_BT = self.module.codebook(track)(quantizer, features_BDT)
+        predicted = self.module.heads[track.stem](quantised)
+        return head_scores(predicted, batch.mels[track.stem], batch.targets), codes_BT
 
 
 def _freeze_norms(module: nn.Module) -> None:
@@ -277,7 +295,8 @@ def load_tokenizer(work: Path, settings: TokensSettings) -> AudioTokenizer:
     load_trained(module, work / f"tokens-{settings.tracks}")
     for track in module.tracks:
         codebook = module.tokenizer.quantizer(track).quantizer.codebook
-        finish_codebook_(codebook.weight.data, settings.num_codes)
+        is_label = track.stem in LABELLED
+        finish_codebook_(codebook.weight.data, NUM_LABEL_CODES if is_label else settings.num_codes)
     return module.tokenizer.requires_grad_(False).eval()
 
 

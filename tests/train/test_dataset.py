@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tiny_song import TINY_TRUTH, write_song
 
 from songgen.english import PHONEMES
 from songgen.train.dataset import SongStore, frame_labels
-from songgen.train.truth import read_truth
+from songgen.train.truth import Span, SungNote, read_truth
 
 
 def test_parts_of_stems_are_those_of_the_whole(tmp_path: Path) -> None:
@@ -60,12 +61,31 @@ def test_a_file_that_is_no_truth_is_named(tmp_path: Path, text: str) -> None:
 
 def test_frame_labels() -> None:
     labels = frame_labels(TINY_TRUTH)
-    assert [len(array) for array in (labels.phoneme, labels.pitch, labels.chord, labels.drums)] == [50] * 4
+    assert all(len(getattr(labels, part.name)) == 50 for part in fields(labels))
     assert labels.phoneme.dtype == labels.chord.dtype == torch.int64
     assert labels.phoneme[9] == 0 and labels.phoneme[10] == 1 + PHONEMES.index("G")
     assert labels.phoneme[13] == labels.phoneme[29] == 1 + PHONEMES.index("OW") and labels.phoneme[30] == 0
-    assert labels.pitch[20] == pytest.approx(69.0) and labels.pitch[40] == 0
+    assert labels.note[20] == 69 and labels.note.dtype == torch.int64
     assert labels.chord[0] == 1 and labels.chord[24] == 1 and labels.chord[25] == 13 + 9
     assert labels.drums[0].tolist() == [1, 0, 0]
     assert labels.drums[12].tolist() == [0, 1, 0] and labels.drums[13].tolist() == [0, 0, 1]
     assert labels.drums.sum() == 3
+    assert labels.beat.nonzero()[:, 0].tolist() == [0, 12, 25, 37]
+
+
+def test_frames_have_the_nearest_note() -> None:
+    notes = (SungNote(60, 0.0, 0.4), SungNote(62, 1.02, 1.5))
+    labels = frame_labels(replace(TINY_TRUTH, notes=notes))
+    assert labels.note.tolist() == [60] * 18 + [62] * 32
+    assert frame_labels(replace(TINY_TRUTH, notes=())).note.tolist() == [0] * 50
+
+
+def test_short_phonemes_have_a_frame_where_the_one_there_has_others() -> None:
+    """Frames have middles at 0.42, 0.46, 0.50, ...; S lies between two of them, and so does the second G."""
+    spans = (Span("OW", 0.4, 0.47), Span("S", 0.47, 0.495), Span("AA", 0.495, 0.53), Span("G", 0.53, 0.535))
+    labels = frame_labels(replace(TINY_TRUTH, phonemes=spans))
+    names = [PHONEMES[label - 1] if label else "-" for label in labels.phoneme[9:15].tolist()]
+    assert names == ["-", "OW", "OW", "AA", "G", "-"]
+    longer = replace(TINY_TRUTH, phonemes=(*spans[:2], Span("AA", 0.495, 0.7)))
+    names = [PHONEMES[label - 1] for label in frame_labels(longer).phoneme[10:17].tolist()]
+    assert names == ["OW", "OW", "S", "AA", "AA", "AA", "AA"]

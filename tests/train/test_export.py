@@ -185,14 +185,14 @@ def test_networks_that_do_not_fit_each_other_are_found_before_anything_is_replac
     assert not (tmp_path / "m").exists()
 
 
-TOKENS = {"conv_dim": 6, "dim": 32, "ffn_dim": 48, "num_heads": 4, "num_codes": 64, "codebook_dim": 8}
+TOKENS = {"conv_dim": 6, "dim": 32, "ffn_dim": 48, "num_heads": 4, "num_codes": 64}
 RECIPE = Recipe(
     {
         "vae": {"channels": 4, "c_mults": [1, 2, 2, 3, 3], "latent_dim": 16},
         "tokens-mixed": {**TOKENS, "tracks": "mixed"},
         "tokens-dual": {**TOKENS, "tracks": "dual"},
         "flow": {
-            **{"latent_dim": 16, "ssl_dim": 32, "codebook_dim": 8, "mask_dim": 8, "num_codes": 64},
+            **{"latent_dim": 16, "ssl_dim": 32, "mask_dim": 8, "num_codes": 64},
             **{"num_layers": 1, "num_heads": 4, "inner_dim": 208},
         },
         "lm-dual": {"part": "dual", "sizes": asdict(SIZES)},

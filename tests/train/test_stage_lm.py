@@ -16,7 +16,8 @@ from songgen.models.levo.pattern import from_sequence, to_sequence
 from songgen.models.levo.slots import LelmSlots
 from songgen.nn.llama import Llama, LlamaConfig, RotaryTable
 from songgen.train.curves import read_losses
-from songgen.train.dataset import SongStore
+from songgen.train.dataset import SongStore, frame_labels
+from songgen.train.label_codes import LABELLED, label_codes
 from songgen.train.lm import LmSettings, LmStage, first_pass, load_first_, load_lelm, make_stage, stem_hidden
 from songgen.train.lm_data import NOTHING_DROPPED, Dropout, LmBatch, LmSource
 from songgen.train.lm_excerpts import cut_truth, excerpts_of
@@ -33,7 +34,7 @@ SIZES = LmSizes(
     ffn_dim=48,
     num_layers=3,
     num_layers_sub=2,
-    code_size=12,
+    code_size=2048,
     delay=3,
     max_seconds=8,
     prompt_seconds=1,
@@ -58,17 +59,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Codes that say which phoneme is sung; the other rows follow the first."""
+    """Codes as the truth tells them; those of the band are all alike."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "codes").mkdir()
     store = SongStore(data)
     for song in range(len(store)):
-        truth = store.truth(song)
-        middles = (np.arange(truth.num_frames) + 0.5) / 25
-        mixed = np.zeros(truth.num_frames, np.int16)
-        for span in truth.phonemes:
-            mixed[(middles >= span.start) & (middles < span.end)] = 1 + PHONEMES.index(span.name) % 9
-        np.save(codes_path(folder, store.number(song)), np.stack([mixed, (mixed + 1) % 12, mixed * 0 + 11]))
+        codes = label_codes(frame_labels(store.truth(song)))
+        mixed, vocal = (codes[stem].numpy().astype(np.int16) for stem in LABELLED)
+        np.save(codes_path(folder, store.number(song)), np.stack([mixed, vocal, mixed * 0 + 11]))
     return folder
 
 
@@ -80,7 +78,8 @@ def conditioner(data: Path, work: Path) -> TextConditioner:
 
 @pytest.fixture(scope="module")
 def source(data: Path, work: Path, conditioner: TextConditioner) -> LmSource:
-    return LmSource(SongReader(SongStore(data), work, conditioner, [0, 1, 2], rows=3), batch_positions=900)
+    reader = SongReader(SongStore(data), work, conditioner, [0, 1, 2], needs_stems=True)
+    return LmSource(reader, batch_positions=900)
 
 
 @pytest.fixture(scope="module")
@@ -216,23 +215,29 @@ def test_a_batch_is_a_function_of_the_generator(source: LmSource) -> None:
 
 
 def test_songs_without_codes_are_said_to_be_missing(
-    data: Path, conditioner: TextConditioner, tmp_path: Path
-) -> None:
-    with pytest.raises(FileNotFoundError, match="songgen train codes"):
-        SongReader(SongStore(data), tmp_path, conditioner, [0], rows=1)
-
-
-def test_the_first_part_needs_the_mixed_codes_alone(
     data: Path, work: Path, conditioner: TextConditioner, tmp_path: Path
 ) -> None:
-    path = codes_path(tmp_path, 0)
+    store, path = SongStore(data), codes_path(tmp_path, 1)
+    with pytest.raises(FileNotFoundError, match="no tokens; run `songgen train codes` first"):
+        SongReader(store, tmp_path, conditioner, [0], needs_stems=True)
     path.parent.mkdir()
-    np.save(path, np.load(codes_path(work, 0))[:1])
-    read = SongReader(SongStore(data), tmp_path, conditioner, [0, 1], rows=1)
-    assert read.songs == [0] and read.codes(0).shape[0] == 3
-    assert read.codes(0)[0].tolist() == np.load(path)[0].tolist()
-    with pytest.raises(FileNotFoundError, match="no tokens of 3 rows"):
-        SongReader(SongStore(data), tmp_path, conditioner, [0], rows=3)
+    path.write_bytes(codes_path(work, 1).read_bytes())
+    assert SongReader(store, tmp_path, conditioner, [0, 1], needs_stems=True).songs == [1]
+
+
+def test_the_first_part_learns_from_the_truth_alone(
+    data: Path, work: Path, conditioner: TextConditioner, tmp_path: Path
+) -> None:
+    told = SongReader(SongStore(data), tmp_path, conditioner, [0, 1], needs_stems=False)
+    read = SongReader(SongStore(data), work, conditioner, [0, 1], needs_stems=True)
+    assert told.songs == [0, 1] and told.codes(1).shape == read.codes(1).shape
+    assert torch.equal(told.codes(1)[0], read.codes(1)[0]) and not told.codes(1)[1:].any()
+
+
+def test_too_few_codes_for_what_is_sung_are_refused(data: Path, work: Path, tmp_path: Path) -> None:
+    sizes = replace(SIZES, code_size=1024)
+    with pytest.raises(ValueError, match="there are 1024 codes; what is sung and played needs at least 1820"):
+        stage(data, tmp_path, sizes=sizes)
 
 
 def test_training_computes_the_logits_of_inference(

@@ -14,9 +14,10 @@ from torch.nn import functional
 from songgen.models.levo.codec import FILL_BGM, FILL_VOCAL
 from songgen.nn.rvq import ResidualVQ, VectorQuantizer
 from songgen.train.curves import read_losses
-from songgen.train.dataset import SongStore
+from songgen.train.dataset import SongStore, frame_labels
+from songgen.train.label_codes import NUM_LABEL_CODES, label_codebook, label_codes
 from songgen.train.loop import LoopSettings, train
-from songgen.train.token_audio import MelMaker, pitch_classes, pitch_of_classes, track_audio
+from songgen.train.token_audio import MelMaker, track_audio
 from songgen.train.token_codebook import SILENT_SCALE, CodebookTrainer, finish_codebook_, usage
 from songgen.train.token_codes import codes_path
 from songgen.train.tokens import TokensSettings, TokensStage, load_tokenizer, make_stage, write_codes
@@ -28,7 +29,6 @@ SETTINGS = TokensSettings(
     num_heads=2,
     num_codes=16,
     codebook_size=9728,
-    codebook_dim=4,
     head_width=16,
     batch_seconds=4.0,
     crop_seconds=(2.0,),
@@ -71,13 +71,6 @@ def test_mels_are_those_of_the_tokenizer(data: Path) -> None:
     audio = track_audio(SongStore(data).stems(0), "mixed")[None]
     expected = tokenizer.bestrq.mel(tokenizer.rsq48tobestrq(tokenizer.mono(audio)))
     torch.testing.assert_close(MelMaker(tokenizer)(audio), expected, rtol=1e-3, atol=2e-3)
-
-
-def test_pitch_classes_are_half_semitones() -> None:
-    pitch = torch.tensor([0.0, 36.0, 60.2, 60.3, 88.0, 99.0])
-    classes = pitch_classes(pitch)
-    assert classes.tolist() == [0, 1, 49, 50, 105, 105]
-    assert pitch_of_classes(classes).tolist() == [0.0, 36.0, 60.0, 60.5, 88.0, 88.0]
 
 
 @pytest.mark.parametrize("num_codes", [16, 2048])
@@ -146,7 +139,7 @@ def test_a_batch_is_a_function_of_the_generator(data: Path) -> None:
     own = stage(data, tracks="dual")
     one, same, other = (own.batch(np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert sorted(one.mels) == ["bgm", "vocal"]
-    assert one.mels["vocal"].shape == (2, 128, 200) and one.targets.phoneme_BT.shape == (2, 50)
+    assert one.mels["vocal"].shape == (2, 128, 200) and one.targets.vocal_BT.shape == (2, 50)
     assert torch.equal(one.mels["vocal"], same.mels["vocal"])
     assert not torch.equal(one.mels["vocal"], other.mels["vocal"])
 
@@ -170,46 +163,57 @@ def test_dropout_is_off(data: Path) -> None:
     assert torch.equal(module.features(mels)["mixed"], module.features(mels)["mixed"])
 
 
-def test_the_loss_falls_and_codes_are_used(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tracks", ["mixed", "dual"])
+def test_the_loss_falls_and_codes_are_found(data: Path, tmp_path: Path, tracks: str) -> None:
     loop = replace(LOOP, steps=60)
-    own = TokensStage(SongStore(data), SETTINGS, 60)
+    own = TokensStage(SongStore(data), replace(SETTINGS, tracks=tracks), 60)  # type: ignore[arg-type]
     train(own, loop, tmp_path)
     losses = [line["loss"] for line in read_losses(tmp_path / "losses.jsonl") if "loss" in line]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     measured = own.module.eval() and own.evaluate()
-    assert measured["mixed/used"] > 0.3 and measured["mixed/phoneme"] > 0.1
+    labelled = "mixed" if tracks == "mixed" else "vocal"
+    assert measured[f"{labelled}/phoneme"] > 0.3
+    assert tracks == "mixed" or measured["bgm/used"] > 1 / 16  # a chord and clicks need few
     assert not own.module.tokenizer.bestrq.training
 
 
-def test_codes_are_written_once_and_are_what_inference_encodes(data: Path, work: Path) -> None:
-    assert write_codes(data, work, SETTINGS, seconds=-1.0) is False
-    assert write_codes(data, work, SETTINGS, mixed_only=True) is True
-    mixed = np.load(codes_path(work, 1))
-    assert mixed.shape[0] == 1
-    assert write_codes(data, work, SETTINGS) is True
-    assert np.array_equal(np.load(codes_path(work, 1))[:1], mixed)
+def test_the_codebook_of_labels_stays_as_it_is_and_is_searched_by_both_codecs(data: Path, work: Path) -> None:
+    for tracks in ("mixed", "dual"):
+        tokenizer = load_tokenizer(work, replace(SETTINGS, tracks=tracks))  # type: ignore[arg-type]
+        codebook = tokenizer.quantizer(tokenizer.config.tracks[0]).quantizer.codebook.weight
+        expected = functional.normalize(label_codebook(NUM_LABEL_CODES), dim=-1)
+        torch.testing.assert_close(codebook[:NUM_LABEL_CODES], expected, rtol=0, atol=5e-4)
+        found = tokenizer.quantizer(tokenizer.config.tracks[0]).quantizer.nearest(expected.t()[None])
+        assert torch.equal(found[0], torch.arange(NUM_LABEL_CODES))
+
+
+def test_codes_are_written_once_as_the_truth_tells_and_as_inference_encodes(data: Path, work: Path) -> None:
+    settings = replace(SETTINGS, tracks="dual")
+    assert write_codes(data, work, settings, seconds=-1.0) is False
+    assert write_codes(data, work, settings) is True
     store = SongStore(data)
     paths = [codes_path(work, store.number(song)) for song in range(len(store))]
     times = [path.stat().st_mtime_ns for path in paths]
     for song, path in enumerate(paths):
-        codes = np.load(path)
+        codes, told = np.load(path), label_codes(frame_labels(store.truth(song)))
         assert codes.dtype == np.int16 and codes.shape == (3, store.truth(song).num_frames)
-        assert codes.min() >= 0 and codes.max() < SETTINGS.num_codes
+        assert codes[0].tolist() == told["mixed"].tolist() and codes[1].tolist() == told["vocal"].tolist()
+        assert codes[2].min() >= 0 and codes[2].max() < SETTINGS.num_codes
     paths[1].unlink()
-    assert write_codes(data, work, SETTINGS) is True
+    assert write_codes(data, work, settings) is True
     assert [path.stat().st_mtime_ns == time for path, time in zip(paths, times, strict=True)] == [
         True,
         False,
         True,
     ]
-    tokenizer = load_tokenizer(work, SETTINGS)
-    (track,) = tokenizer.config.tracks
+    tokenizer = load_tokenizer(work, settings)
+    track = tokenizer.config.tracks[1]
     with torch.inference_mode():
-        features = tokenizer.features(track_audio(store.stems(0), "mixed")[None], track)
+        features = tokenizer.features(track_audio(store.stems(0), "bgm")[None], track)
         expected = tokenizer.quantizer(track).encode(features)[0, 0]
-    assert (torch.from_numpy(np.load(paths[0])[0]) == expected).float().mean() > 0.95
+    assert (torch.from_numpy(np.load(paths[0])[2]) == expected).float().mean() > 0.95
 
 
 def test_an_untrained_tokenizer_is_said_to_be_missing(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="tokens-mixed"):
-        write_codes(data, tmp_path, SETTINGS)
+    with pytest.raises(FileNotFoundError, match="tokens-dual"):
+        write_codes(data, tmp_path, replace(SETTINGS, tracks="dual"))
