@@ -49,9 +49,11 @@ class Dropout:
         description: no descriptions.
         prompt: odds that there is a prompt, of mixed codes alone.
         foreign_prompt: of the prompts, those of another song of the genre.
-        codes: codes read that are replaced by others of the song; sampling errs too.
-        stem_codes: the same of vocal and bgm codes, more of which make the model look at the mixed ones: told
-            what was sung just now, it goes on by itself, and sings of nothing.
+        codes: share of the mixed codes read that are replaced by others of the song; sampling errs too.
+        span: frames that are replaced at once, at most. Told without fault what was sung just now, the
+            model goes on by itself and hardly looks at the lyrics; told something else for a while, it must.
+        stem_codes: share of the vocal and bgm codes that are replaced one by one, more of which make the
+            model look at the mixed ones.
         excerpt: batches of excerpts instead of whole songs.
     """
 
@@ -60,11 +62,12 @@ class Dropout:
     prompt: float = 0.4
     foreign_prompt: float = 0.5
     codes: float = 0.05
+    span: int = 1
     stem_codes: float = 0.05
     excerpt: float = 0.4
 
 
-NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -152,13 +155,10 @@ class LmSource:
 
     def _disturbed(self, codes_KT: Tensor, rng: np.random.Generator, dropout: Dropout) -> Tensor:
         """Some codes replaced by those of other frames."""
-        odds_K1 = np.full((len(codes_KT), 1), dropout.stem_codes)
-        odds_K1[0] = dropout.codes
-        if not odds_K1.any():
-            return codes_KT
-        is_wrong_KT = torch.from_numpy(rng.random(codes_KT.shape) < odds_K1)
-        others_KT = codes_KT.gather(1, torch.from_numpy(rng.integers(0, codes_KT.shape[1], codes_KT.shape)))
-        return torch.where(is_wrong_KT, others_KT, codes_KT)
+        num_tracks, num_frames = codes_KT.shape
+        sources = [_replaced(num_frames, rng, dropout.codes, dropout.span)]
+        sources += [_replaced(num_frames, rng, dropout.stem_codes, 1) for _ in range(num_tracks - 1)]
+        return codes_KT.gather(1, torch.from_numpy(np.stack(sources)))
 
     def _prompt(self, song: int, rng: np.random.Generator, dropout: Dropout) -> Tensor:
         """Prefix ids `[2, K, P]` of a drawn prompt, or of none."""
@@ -174,6 +174,16 @@ class LmSource:
         cut_KP = codes_KT[:, start : start + config.prompt_frames].clone()
         cut_KP[1:] = config.special
         return prompt_rows(fit_prompt(cut_KP, config), config)
+
+
+def _replaced(num_frames: int, rng: np.random.Generator, share: float, longest: int) -> np.ndarray:
+    """The frame that each one is read from, `[T]`: for about a share of them, in spans, one of elsewhere."""
+    sources = np.arange(num_frames)
+    for _ in range(rng.poisson(share * num_frames * 2 / (1 + longest))):
+        start, length = rng.integers(num_frames), rng.integers(1, longest + 1)
+        span = np.arange(start, min(num_frames, start + length))
+        sources[span] = (span + rng.integers(num_frames)) % num_frames
+    return sources
 
 
 def _by_length(found: Iterable[Excerpt]) -> list[Excerpt]:

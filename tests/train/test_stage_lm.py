@@ -207,6 +207,19 @@ def test_some_codes_are_read_wrong_and_scored_right(source: LmSource) -> None:
     assert not is_other[told.columns_BKS >= source.config.eos].any()
 
 
+def test_wrong_codes_come_in_spans_of_another_place(source: LmSource) -> None:
+    told, (num_frames, start) = collate(source, 0), (100, 1 + source.config.delays[0])
+    spans = replace(NOTHING_DROPPED, codes=0.3, span=16)
+    batches = [source.collate([source.reader.whole(0)], np.random.default_rng(n), spans) for n in range(20)]
+    codes = told.columns_BKS[0, 0, start : start + num_frames]
+    wrong = [batch.inputs_BKS[0, 0, start : start + num_frames] != codes for batch in batches]
+    share = float(torch.stack(wrong).float().mean())
+    assert 0.1 < share < 0.35  # other places may have the same codes
+    begins = sum(int((row[1:] & ~row[:-1]).sum()) for row in wrong)
+    assert share * num_frames * len(wrong) / begins > 3
+    assert all(torch.equal(batch.inputs_BKS[:, 1:], told.inputs_BKS[:, 1:]) for batch in batches)
+
+
 def test_a_batch_is_a_function_of_the_generator(source: LmSource) -> None:
     one, same = (source.batch(np.random.default_rng(5), Dropout()) for _ in range(2))
     assert torch.equal(one.columns_BKS, same.columns_BKS)
