@@ -106,7 +106,8 @@ def frame_labels(truth: SongTruth) -> FrameLabels:
         drums[_frame_of(hit.start, num_frames), DRUMS.index(hit.kind)] = 1.0
     beat = np.zeros(num_frames, bool)
     beat[[_frame_of(time, num_frames) for time in truth.beats]] = True
-    arrays = (_phonemes(truth, middles), _notes(truth, middles), chord, drums, beat)
+    classes = np.array([0, *(_PHONEME_IDS[span.name] for span in truth.phonemes)])
+    arrays = (classes[phoneme_numbers(truth) + 1], _notes(truth, middles), chord, drums, beat)
     return FrameLabels(*(torch.from_numpy(array) for array in arrays))
 
 
@@ -114,8 +115,9 @@ def _frame_of(seconds: float, num_frames: int) -> int:
     return min(int(seconds * FRAME_RATE), num_frames - 1)
 
 
-def _phonemes(truth: SongTruth, middles: np.ndarray) -> np.ndarray:
-    """Classes `[T]`. `place_T` is the place of each frame's phoneme among all, -1 for none."""
+def phoneme_numbers(truth: SongTruth) -> np.ndarray:
+    """Which of the truth's phonemes each frame has, `[T]`, -1 for none; as `frame_labels` tells."""
+    middles = (np.arange(truth.num_frames) + 0.5) / FRAME_RATE
     place_T = np.full(len(middles), -1)
     for place, span in enumerate(truth.phonemes):
         place_T[(middles >= span.start) & (middles < span.end)] = place
@@ -124,8 +126,7 @@ def _phonemes(truth: SongTruth, middles: np.ndarray) -> np.ndarray:
         frame = _frame_of((span.start + span.end) / 2, len(middles))
         if place not in has_frame and (place_T[frame] < 0 or (place_T == place_T[frame]).sum() > 1):
             place_T[frame] = place
-    ids = np.array([0, *(_PHONEME_IDS[span.name] for span in truth.phonemes)])
-    return np.asarray(ids[place_T + 1])
+    return place_T
 
 
 def _notes(truth: SongTruth, middles: np.ndarray) -> np.ndarray:

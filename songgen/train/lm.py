@@ -43,7 +43,8 @@ class LmSettings:
         batch_positions: prefix and columns of a step, about.
         guides: heads of transformer 1 that follow the lyrics.
         guide_weight, guide_floor: of their loss at the first step and the last, linear between.
-        phoneme_weight: of naming the phoneme of the frame that is predicted.
+        phoneme_weight: of naming the phoneme that is sung after the present one. Of the codes only those that
+            begin a phoneme tell the model to read on; this does in every frame.
         held_out: songs that are measured.
     """
 
@@ -51,7 +52,11 @@ class LmSettings:
     sizes: LmSizes = field(default=LmSizes())
     dropout: Dropout = field(default=Dropout())
     batch_positions: int = 4400
-    guides: tuple[Guide, ...] = (Guide(2, 0, ahead=0), Guide(3, 1), Guide(4, 0))
+    guides: tuple[Guide, ...] = (
+        Guide(2, 0, ahead=0),
+        Guide(3, 1, ahead=0, is_next=True),
+        Guide(4, 0),
+    )
     guide_weight: float = 0.5
     guide_floor: float = 0.05
     phoneme_weight: float = 0.2
@@ -158,7 +163,7 @@ class LmStage:
         is_scored = batch.is_scored_BKS[:, 0, 1 : num_columns + 1]
         logits = lelm.transformer.lm_head(first.hidden_BSD[is_scored])
         code, hits = code_loss(logits, batch.columns_BKS[:, 0, 1 : num_columns + 1][is_scored])
-        phonemes = batch.phoneme_BS[:, 1 : num_columns + 1]
+        phonemes = batch.next_phoneme_BS[:, :num_columns]
         named = self.module.phoneme_head(first.hidden_BSD).float()
         phoneme = functional.cross_entropy(named.flatten(0, 1), phonemes.flatten(), ignore_index=NOWHERE)
         facts: dict[str, Tensor | float] = {
@@ -179,7 +184,8 @@ class LmStage:
         config = lelm.config
         keys = slice(config.lyric_start, config.lyric_start + config.lyric_positions)
         weights = first.kept.weights(lelm.stacks[0], guide, first.rope, config.prefix_length, keys)
-        return weights, ahead_of(batch.places_BS, guide.ahead, weights.shape[1])
+        places_BS = batch.next_BS if guide.is_next else batch.places_BS
+        return weights, ahead_of(places_BS, guide.ahead, weights.shape[1])
 
     def _dual_losses(self, batch: LmBatch) -> tuple[dict[int, Tensor], dict[str, Tensor | float]]:
         """Losses of the codebooks of transformer 2, and what to log."""
@@ -253,7 +259,8 @@ def moved(batch: LmBatch, device: torch.device) -> LmBatch:
         batch.inputs_BKS,
         batch.is_scored_BKS,
         batch.places_BS,
-        batch.phoneme_BS,
+        batch.next_BS,
+        batch.next_phoneme_BS,
     )
     return LmBatch(conditions, *(part.to(device) for part in parts))
 

@@ -27,9 +27,9 @@ class LmBatch:
         columns_BKS: codes in the delay pattern, EOS behind each row's last frame, SPECIAL elsewhere.
         inputs_BKS: the same with some codes replaced: what the model reads.
         is_scored_BKS: columns that hold a frame or EOS.
-        places_BS: lyric position of the mixed frame that a column holds; `NOWHERE` without one, and in null
-            rows.
-        phoneme_BS: class of that frame's phoneme; `NOWHERE` where no frame is.
+        places_BS, next_BS: lyric position of the mixed frame that a column holds, and the one after it;
+            `NOWHERE` without one, and in null rows.
+        next_phoneme_BS: class of the phoneme at that next position, 0 for a tag; `NOWHERE` as `next_BS`.
     """
 
     conditions: LevoConditions
@@ -37,7 +37,8 @@ class LmBatch:
     inputs_BKS: Tensor
     is_scored_BKS: Tensor
     places_BS: Tensor
-    phoneme_BS: Tensor
+    next_BS: Tensor
+    next_phoneme_BS: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,15 @@ NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class _Row:
-    """One song of a batch; `number` is the row of the conditions that counts."""
+    """One song of a batch; `number` is the row of the conditions that counts, `told_3T` the frames of
+    `places_BS`, `next_BS` and `next_phoneme_BS`."""
 
     conditions: LevoConditions
     number: int
     prompt_2KP: Tensor
     columns_KS: Tensor
     inputs_KS: Tensor
-    places_T: Tensor
-    phoneme_T: Tensor
+    told_3T: Tensor
 
 
 class LmSource:
@@ -119,23 +120,22 @@ class LmSource:
         shape = (len(rows), config.num_codebooks, max(row.columns_KS.shape[1] for row in rows))
         columns_BKS, inputs_BKS = torch.full(shape, config.special), torch.full(shape, config.special)
         is_scored_BKS = torch.zeros(shape, dtype=torch.bool)
-        places_BS, phoneme_BS = (torch.full((shape[0], shape[2]), NOWHERE) for _ in range(2))
+        told_3BS = torch.full((3, shape[0], shape[2]), NOWHERE)
         start = 1 + config.delays[0]
         for number, row in enumerate(rows):
-            num_columns, num_frames = row.columns_KS.shape[1], len(row.places_T)
+            num_columns, num_frames = row.columns_KS.shape[1], row.told_3T.shape[1]
             columns_BKS[number, :, :num_columns] = row.columns_KS
             inputs_BKS[number, :, :num_columns] = row.inputs_KS
             is_scored_BKS[number, :, :num_columns] = frame_mask(num_frames + 1, config.delays)
-            places_BS[number, start : start + num_frames] = row.places_T
-            phoneme_BS[number, start : start + num_frames] = row.phoneme_T
-        conditions = _join(rows)
-        return LmBatch(conditions, columns_BKS, inputs_BKS, is_scored_BKS, places_BS, phoneme_BS)
+            told_3BS[:, number, start : start + num_frames] = row.told_3T
+        return LmBatch(_join(rows), columns_BKS, inputs_BKS, is_scored_BKS, *told_3BS)
 
     def _row(self, excerpt: Excerpt, rng: np.random.Generator, dropout: Dropout, is_null: bool) -> _Row:
         own, config = self.reader.read(excerpt), self.config
         is_null = bool(rng.random() < dropout.everything) or is_null
         has_description = bool(rng.random() >= dropout.description)
         prompt_2KP = self._prompt(excerpt.song, rng, dropout)
+        told_3T = torch.stack([own.places_T, own.next_T, own.next_phoneme_T])
         end_K1 = torch.full((config.num_codebooks, 1), config.eos)
         read_KT = self._disturbed(own.codes_KT, rng, dropout)
         columns_KS, inputs_KS = (
@@ -149,8 +149,7 @@ class LmSource:
             prompt_2KP,
             columns_KS,
             inputs_KS,
-            torch.full_like(own.places_T, NOWHERE) if is_null else own.places_T,
-            own.phoneme_T,
+            torch.full_like(told_3T, NOWHERE) if is_null else told_3T,
         )
 
     def _disturbed(self, codes_KT: Tensor, rng: np.random.Generator, dropout: Dropout) -> Tensor:

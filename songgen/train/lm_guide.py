@@ -31,11 +31,13 @@ class Guide:
         layer, head: which.
         ahead: columns between a query and the one whose place it shall find: 1 for the one that it predicts,
             0 for its own.
+        is_next: whether it shall find the place that is sung after that one.
     """
 
     layer: int
     head: int
     ahead: int = 1
+    is_next: bool = False
 
 
 class Projections:

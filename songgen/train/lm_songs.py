@@ -16,7 +16,7 @@ from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.conditions import LevoConditions
 from songgen.models.levo.config import LevoConfig
 from songgen.models.levo.text import model_lyrics
-from songgen.train.dataset import SongStore, frame_labels
+from songgen.train.dataset import SongStore, frame_labels, phoneme_numbers
 from songgen.train.label_codes import label_codes
 from songgen.train.lm_excerpts import Excerpt, cut_truth, excerpts_of
 from songgen.train.token_codes import codes_path
@@ -33,12 +33,14 @@ class LmSong:
     Args:
         codes_KT: int64, mixed, vocal, bgm.
         places_T: for each frame the lyric position (0 is the start token) that is being sung.
-        phoneme_T: classes, 0 for none.
+        next_T: the one that is sung after it; `NOWHERE` if none is.
+        next_phoneme_T: classes of the phonemes there, 0 where it is a tag; `NOWHERE` as `next_T`.
     """
 
     codes_KT: Tensor
     places_T: Tensor
-    phoneme_T: Tensor
+    next_T: Tensor
+    next_phoneme_T: Tensor
     lyrics: str
     descriptions: str
 
@@ -46,7 +48,7 @@ class LmSong:
 def lyric_places(truth: SongTruth, ids: Sequence[int], conditioner: TextConditioner) -> Tensor:
     """For each frame the lyric position that it sings, int64 `[T]`.
 
-    A frame has the phoneme that sounds in its middle or else is next, after the last one the last; but the
+    A frame has the phoneme that it is labelled with or else is next, after the last one the last; but the
     rests of a section without words have the section's tag. `NOWHERE` if there are neither.
 
     Args:
@@ -67,10 +69,11 @@ def lyric_places(truth: SongTruth, ids: Sequence[int], conditioner: TextConditio
     places_T = np.full(truth.num_frames, NOWHERE, np.int64)
     is_rest_T = np.ones(truth.num_frames, bool)
     if spoken:
-        starts, ends = (np.array([getattr(span, key) for span in truth.phonemes]) for key in ("start", "end"))
-        number = np.minimum(np.searchsorted(ends, middles_T, side="right"), len(spoken) - 1)
-        places_T = np.asarray(spoken)[number]
-        is_rest_T = (middles_T < starts[number]) | (middles_T >= ends[number])
+        ends = np.array([span.end for span in truth.phonemes])
+        labelled_T = phoneme_numbers(truth)
+        is_rest_T = labelled_T < 0
+        coming_T = np.minimum(np.searchsorted(ends, middles_T, side="right"), len(spoken) - 1)
+        places_T = np.asarray(spoken)[np.where(is_rest_T, coming_T, labelled_T)]
     tag_ids = {conditioner.lyrics.id_of(tag) for tag in conditioner.config.structure_tags}
     tags = [place for place, token in enumerate(ids) if token in tag_ids]
     if len(tags) == len(truth.sections):
@@ -80,6 +83,14 @@ def lyric_places(truth: SongTruth, ids: Sequence[int], conditioner: TextConditio
             if not is_sung:
                 places_T[is_rest_T & (middles_T >= begin) & (middles_T < section.end)] = place
     return torch.from_numpy(places_T)
+
+
+def followers(places_T: Tensor) -> Tensor:
+    """For each frame the place of the first later frame that has another one, or `NOWHERE`."""
+    padded = torch.cat([places_T, torch.tensor([NOWHERE])])
+    changes = (padded[1:] != padded[:-1]).nonzero()[:, 0] + 1
+    changes = torch.cat([changes, torch.tensor([len(places_T)])])
+    return padded[changes[torch.searchsorted(changes, torch.arange(len(places_T)), right=True)]]
 
 
 class SongReader:
@@ -145,10 +156,14 @@ class SongReader:
         ids = self._conditioner.lyrics.encode(model_lyrics(truth.lyrics, bgm=False))
         places_T = lyric_places(truth, ids, self._conditioner)
         places_T[places_T >= self.config.lyric_positions] = NOWHERE
+        next_T = followers(places_T)
+        classes = torch.tensor(ids) - self._conditioner.lyrics.id_of(PHONEMES[0]) + 1
+        classes[(classes < 1) | (classes > len(PHONEMES))] = 0
         return LmSong(
             self.codes(excerpt.song)[:, excerpt.start : excerpt.stop],
             places_T,
-            torch.as_tensor(frame_labels(truth).phoneme),
+            next_T,
+            torch.where(next_T == NOWHERE, NOWHERE, classes[next_T.clamp(min=0)]),
             truth.lyrics,
             truth.descriptions,
         )

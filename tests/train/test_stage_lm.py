@@ -23,7 +23,7 @@ from songgen.train.lm_data import NOTHING_DROPPED, Dropout, LmBatch, LmSource
 from songgen.train.lm_excerpts import cut_truth, excerpts_of
 from songgen.train.lm_files import LmSizes, ensure_text_files, load_text
 from songgen.train.lm_guide import Guide, Projections, guide_hits, guide_loss
-from songgen.train.lm_songs import NOWHERE, LmSong, SongReader, lyric_places
+from songgen.train.lm_songs import NOWHERE, LmSong, SongReader, followers, lyric_places
 from songgen.train.lm_start import is_second
 from songgen.train.loop import LoopSettings, train
 from songgen.train.token_codes import codes_path
@@ -42,7 +42,10 @@ SIZES = LmSizes(
     description_positions=20,
 )
 SETTINGS = LmSettings(
-    sizes=SIZES, batch_positions=450, guides=(Guide(1, 0, ahead=0), Guide(2, 1)), held_out=1
+    sizes=SIZES,
+    batch_positions=450,
+    guides=(Guide(1, 0, ahead=0), Guide(2, 1), Guide(2, 0, ahead=0, is_next=True)),
+    held_out=1,
 )
 LOOP = LoopSettings(
     steps=24, learning_rate=8e-3, warmup=2, log_every=1, evaluate_every=0, precision="fp32", optimizer="muon"
@@ -125,7 +128,7 @@ def test_places_point_at_the_phoneme_that_is_sung(
     truth = SongStore(data).truth(0)
     ids = conditioner.lyrics.encode(truth.lyrics)
     places = lyric_places(truth, ids, conditioner)
-    labels = song_of(source, 0).phoneme_T
+    labels = frame_labels(truth).phoneme
     assert len(places) == truth.num_frames
     first = conditioner.lyrics.id_of(PHONEMES[0])
     for place, label in zip(places.tolist(), labels.tolist(), strict=True):
@@ -137,13 +140,37 @@ def test_places_point_at_the_phoneme_that_is_sung(
     assert (sung.diff() >= 0).all() and sung.diff().max() <= 2
 
 
+def test_what_is_sung_next_is_the_place_that_follows(
+    source: LmSource, data: Path, conditioner: TextConditioner
+) -> None:
+    assert followers(torch.tensor([1, 1, 3, 3, 2])).tolist() == [3, 3, 2, 2, NOWHERE]
+    song, truth = song_of(source, 0), SongStore(data).truth(0)
+    names = [span.name for span in truth.phonemes]
+    first = conditioner.lyrics.id_of(PHONEMES[0])
+    ids = conditioner.lyrics.encode(truth.lyrics)
+    spoken = [place for place, token in enumerate(ids) if 0 <= token - first < len(PHONEMES)]
+    assert int(song.next_phoneme_T[0]) == 1 + PHONEMES.index(names[0])  # after the intro's tag
+    for place, follower, label in zip(
+        song.places_T.tolist(), song.next_T.tolist(), song.next_phoneme_T.tolist(), strict=True
+    ):
+        if place == spoken[-1]:
+            assert follower == label == NOWHERE
+        elif place in spoken:
+            assert follower == spoken[spoken.index(place) + 1]
+            assert label == 1 + PHONEMES.index(names[spoken.index(place) + 1])
+
+
 def test_batches_hold_the_places_of_their_columns(source: LmSource) -> None:
     batch = collate(source, 1)
     song = song_of(source, 1)
     num_frames = song.codes_KT.shape[1]
-    assert torch.equal(batch.places_BS[0, 1 : 1 + num_frames], song.places_T)
-    assert int(batch.places_BS[0, 0]) == NOWHERE
-    assert (batch.places_BS[0, 1 + num_frames :] == NOWHERE).all()
+    for held, told in (
+        (batch.places_BS, song.places_T),
+        (batch.next_BS, song.next_T),
+        (batch.next_phoneme_BS, song.next_phoneme_T),
+    ):
+        assert torch.equal(held[0, 1 : 1 + num_frames], told)
+        assert int(held[0, 0]) == NOWHERE and (held[0, 1 + num_frames :] == NOWHERE).all()
 
 
 def test_lyrics_of_other_phonemes_than_the_truth_are_an_error(
@@ -160,7 +187,7 @@ def test_a_dropped_row_is_the_null_row_of_inference(source: LmSource, conditione
     batch = collate(source, 0, dropout=EVERYTHING_DROPPED)
     for name in ("lyric_ids", "structure_rows", "description_ids", "prompt_ids"):
         assert torch.equal(getattr(batch.conditions, name)[0], getattr(told, name)[1]), name
-    assert (batch.places_BS == NOWHERE).all()
+    assert (torch.stack([batch.places_BS, batch.next_BS, batch.next_phoneme_BS]) == NOWHERE).all()
     batch = collate(source, 0)
     for name in ("lyric_ids", "structure_rows", "description_ids", "prompt_ids"):
         assert torch.equal(getattr(batch.conditions, name)[0], getattr(told, name)[0]), name
@@ -188,7 +215,7 @@ def test_excerpts_are_songs_of_some_sections(source: LmSource, data: Path) -> No
     assert [span.name for span in cut.phonemes] == [span.name for span in truth.phonemes]
     own, whole = source.reader.read(found), song_of(source, 0)
     assert torch.equal(own.codes_KT, whole.codes_KT[:, found.start :])
-    assert torch.equal(own.phoneme_T, whole.phoneme_T[found.start :])
+    assert torch.equal(own.next_phoneme_T, whole.next_phoneme_T[found.start :])
     shift = whole.places_T[-1] - own.places_T[-1]
     assert torch.equal(own.places_T[1:] + shift, whole.places_T[found.start + 1 :])
     assert not list(excerpts_of(truth, 0, longest=found.num_frames - 1))
@@ -281,7 +308,7 @@ def test_the_loss_falls_and_guides_find_the_phonemes(trained: Path) -> None:
     lines = read_losses(trained / "lm/losses.jsonl")
     told = [line for line in lines if "loss" in line]
     assert told[-1]["code_0"] < 0.8 * told[0]["code_0"]
-    assert told[-1]["guide_1"] < 0.9 * told[0]["guide_1"]
+    assert all(told[-1][f"guide_{number}"] < 0.9 * told[0][f"guide_{number}"] for number in range(3))
     assert "held_out/looks_0" in lines[-1] and "held_out/text_gain" in lines[-1]
     told = [line for line in read_losses(trained / "lm-dual/losses.jsonl") if "loss" in line]
     assert told[-1]["code_1"] < told[0]["code_1"] and told[-1]["code_2"] < told[0]["code_2"]
