@@ -165,7 +165,9 @@ class LmStage:
         code, hits = code_loss(logits, batch.columns_BKS[:, 0, 1 : num_columns + 1][is_scored])
         phonemes = batch.next_phoneme_BS[:, :num_columns]
         named = self.module.phoneme_head(first.hidden_BSD).float()
-        phoneme = functional.cross_entropy(named.flatten(0, 1), phonemes.flatten(), ignore_index=NOWHERE)
+        phoneme = functional.cross_entropy(
+            named.flatten(0, 1), phonemes.flatten(), ignore_index=NOWHERE, reduction="sum"
+        ) / (phonemes != NOWHERE).sum().clamp(min=1)
         facts: dict[str, Tensor | float] = {
             "code_0": code.detach(),
             "top1_0": hits,

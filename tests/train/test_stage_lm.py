@@ -314,6 +314,12 @@ def test_the_loss_falls_and_guides_find_the_phonemes(trained: Path) -> None:
     assert told[-1]["code_1"] < told[0]["code_1"] and told[-1]["code_2"] < told[0]["code_2"]
 
 
+def test_a_batch_that_is_told_nothing_has_a_loss(data: Path, work: Path) -> None:
+    own = stage(data, work, dropout=EVERYTHING_DROPPED)
+    loss, facts = own.loss(own.batch(np.random.default_rng(0)), 0)
+    assert torch.isfinite(loss) and facts["phoneme"] == facts["guide_0"] == 0
+
+
 def test_each_part_moves_its_own_tensors_only(data: Path, trained: Path) -> None:
     first, both = (
         torch.load(trained / name / "checkpoint.pt", weights_only=True)["module"]
