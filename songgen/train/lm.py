@@ -56,11 +56,20 @@ class LmSettings:
         Guide(2, 0, ahead=0),
         Guide(3, 1, ahead=0, is_next=True),
         Guide(4, 0),
+        Guide(5, 1, ahead=0, is_next=True),
     )
     guide_weight: float = 0.5
-    guide_floor: float = 0.05
+    guide_floor: float = 0.2
     phoneme_weight: float = 0.2
     held_out: int = 16
+
+    def __post_init__(self) -> None:
+        last = max((guide.layer for guide in self.guides), default=0)
+        if self.part == "first" and last >= self.sizes.num_layers:
+            raise ValueError(
+                f"guides name layer {last}, the network has layers 0 to {self.sizes.num_layers - 1}: "
+                "give it more, or other guides"
+            )
 
 
 class LmModule(nn.Module):

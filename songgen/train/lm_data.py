@@ -28,7 +28,7 @@ class LmBatch:
         inputs_BKS: the same with some codes replaced: what the model reads.
         is_scored_BKS: columns that hold a frame or EOS.
         places_BS, next_BS: lyric position of the mixed frame that a column holds, and the one after it;
-            `NOWHERE` without one, and in null rows.
+            `NOWHERE` without one, where another code is read, and in null rows.
         next_phoneme_BS: class of the phoneme at that next position, 0 for a tag; `NOWHERE` as `next_BS`.
     """
 
@@ -135,9 +135,10 @@ class LmSource:
         is_null = bool(rng.random() < dropout.everything) or is_null
         has_description = bool(rng.random() >= dropout.description)
         prompt_2KP = self._prompt(excerpt.song, rng, dropout)
-        told_3T = torch.stack([own.places_T, own.next_T, own.next_phoneme_T])
         end_K1 = torch.full((config.num_codebooks, 1), config.eos)
         read_KT = self._disturbed(own.codes_KT, rng, dropout)
+        told_3T = torch.stack([own.places_T, own.next_T, own.next_phoneme_T])
+        told_3T[:, (read_KT[0] != own.codes_KT[0]) | is_null] = NOWHERE
         columns_KS, inputs_KS = (
             to_sequence(torch.cat([codes_KT, end_K1], dim=1), config.delays, config.special)
             for codes_KT in (own.codes_KT, read_KT)
@@ -149,7 +150,7 @@ class LmSource:
             prompt_2KP,
             columns_KS,
             inputs_KS,
-            torch.full_like(told_3T, NOWHERE) if is_null else told_3T,
+            told_3T,
         )
 
     def _disturbed(self, codes_KT: Tensor, rng: np.random.Generator, dropout: Dropout) -> Tensor:

@@ -245,6 +245,11 @@ def test_wrong_codes_come_in_spans_of_another_place(source: LmSource) -> None:
     begins = sum(int((row[1:] & ~row[:-1]).sum()) for row in wrong)
     assert share * num_frames * len(wrong) / begins > 3
     assert all(torch.equal(batch.inputs_BKS[:, 1:], told.inputs_BKS[:, 1:]) for batch in batches)
+    for batch, is_wrong in zip(batches, wrong, strict=True):
+        places = batch.places_BS[0, start : start + num_frames]
+        assert torch.equal(
+            places == NOWHERE, is_wrong
+        )  # a model cannot know where it is while it is told lies
 
 
 def test_a_batch_is_a_function_of_the_generator(source: LmSource) -> None:
@@ -312,6 +317,12 @@ def test_the_loss_falls_and_guides_find_the_phonemes(trained: Path) -> None:
     assert "held_out/looks_0" in lines[-1] and "held_out/text_gain" in lines[-1]
     told = [line for line in read_losses(trained / "lm-dual/losses.jsonl") if "loss" in line]
     assert told[-1]["code_1"] < told[0]["code_1"] and told[-1]["code_2"] < told[0]["code_2"]
+
+
+def test_guides_of_layers_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="guides name layer 3, the network has layers 0 to 2: give it more"):
+        replace(SETTINGS, guides=(Guide(3, 0),))
+    assert replace(SETTINGS, part="dual", guides=(Guide(3, 0),)).guides
 
 
 def test_a_batch_that_is_told_nothing_has_a_loss(data: Path, work: Path) -> None:
