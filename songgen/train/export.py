@@ -62,9 +62,9 @@ Weights, configuration and tokenizer are under the licence of songgen, Apache-2.
 """
 
 SAMPLING: Mapping[str, float] = {
-    "temperature": 1.0,
-    "top_k": 50,
-    "cfg_coef": 2.0,
+    "temperature": 0.8,
+    "top_k": 2,
+    "cfg_coef": 1.2,
     "penalty": 1.0,
     "window": 0,
 }

@@ -93,7 +93,7 @@ def folder(model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_the_folder_makes_songs_by_its_path(folder: Path, repository: Path) -> None:
     song_model = catalog.load_model(folder, device="cpu", max_seconds=2)
-    assert song_model.sampling == Sampling(1.0, 50, 0.0, 2.0, 1.0, 0)
+    assert song_model.sampling == Sampling(0.8, 2, 0.0, 1.2, 1.0, 0)
     assert list(song_model.prompt_styles) == ["Pop", "Auto"]
     asked = {
         "plain": SongRequest(idx="a", lyrics="[verse] Light on the water.", descriptions="female, pop"),
