@@ -143,7 +143,7 @@ def _step(tensor: Tensor) -> float:
 def test_the_config_tells_files_and_own_keys(folder: Path) -> None:
     text = (folder / "config.yaml").read_text("utf-8")
     assert "vae_model: ./ckpt/vae/autoencoder_music_1320k.safetensors" in text
-    assert text.count("songgen:") == 1 and "languages: [en]" in text and "top_k: 50" in text
+    assert text.count("songgen:") == 1 and "languages: [en]" in text and "top_k: 2," in text
     assert "solver: {steps: 3, guidance: 1.25}" in text
     codec = load(folder, device="cpu", max_seconds=1.0, threads=1).parts.codec.get().codec
     assert (codec.config.steps, codec.config.guidance) == (3, 1.25)
