@@ -199,7 +199,10 @@ class LmStage:
         return weights, ahead_of(places_BS, guide.ahead, weights.shape[1])
 
     def _dual_losses(self, batch: LmBatch) -> tuple[dict[int, Tensor], dict[str, Tensor | float]]:
-        """Losses of the codebooks of transformer 2, and what to log."""
+        """Losses of the codebooks of transformer 2, and what to log.
+
+        They never learn to end: the mixed codes do, and an end of any codebook is the end of a song.
+        """
         lelm = self.module.lelm
         num_columns = last_scored(batch, lelm.config.num_codebooks - 1)
         with torch.no_grad():
@@ -208,8 +211,9 @@ class LmStage:
         losses: dict[int, Tensor] = {}
         facts: dict[str, Tensor | float] = {}
         for row, head in enumerate(lelm.linears, start=1):
-            is_scored = batch.is_scored_BKS[:, row, 1 : num_columns + 1]
-            codes = batch.columns_BKS[:, row, 1 : num_columns + 1][is_scored]
+            codes_BS = batch.columns_BKS[:, row, 1 : num_columns + 1]
+            is_scored = batch.is_scored_BKS[:, row, 1 : num_columns + 1] & (codes_BS != lelm.config.eos)
+            codes = codes_BS[is_scored]
             losses[row], hits = code_loss(head(hidden[is_scored]), codes)
             facts |= {f"code_{row}": losses[row].detach(), f"top1_{row}": hits}
         return losses, facts

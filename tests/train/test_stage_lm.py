@@ -15,6 +15,7 @@ from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.pattern import from_sequence, to_sequence
 from songgen.models.levo.slots import LelmSlots
 from songgen.nn.llama import Llama, LlamaConfig, RotaryTable
+from songgen.train import lm
 from songgen.train.curves import read_losses
 from songgen.train.dataset import SongStore, frame_labels
 from songgen.train.label_codes import LABELLED, label_codes
@@ -345,6 +346,22 @@ def test_each_part_moves_its_own_tensors_only(data: Path, trained: Path) -> None
         if not is_second(name):
             assert parameter.grad is None, name
     assert own.module.lelm.transformer2.model.layers[0].mlp.up_proj.weight.grad is not None
+
+
+def test_stems_do_not_learn_to_end_a_song(data: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bgm codes that ended in the first frame ended the song: only mixed codes shall."""
+    scored: list[torch.Tensor] = []
+
+    def code_loss(logits: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scored.append(codes)
+        return logits.mean(), logits.mean()
+
+    monkeypatch.setattr(lm, "code_loss", code_loss)
+    for part, ends in (("first", True), ("dual", False)):
+        own = stage(data, trained, part=part)
+        scored.clear()
+        own.loss(own.batch(np.random.default_rng(0)), 0)
+        assert scored and all(bool((codes == own.module.lelm.config.eos).any()) == ends for codes in scored)
 
 
 def test_the_second_part_starts_its_own_tables(data: Path, trained: Path) -> None:
