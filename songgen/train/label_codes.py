@@ -74,7 +74,7 @@ def kind_and_tone(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 def phoneme_of_kinds(kinds: Tensor) -> Tensor:
     """The phoneme's class, 1 + its index in `PHONEMES`, of kinds; 0 of frames that nobody sings in."""
-    of_vowel = torch.tensor(VOWELS)[(kinds - FIRST_ON_BEAT).clamp(0, len(VOWELS) - 1)]
+    of_vowel = torch.tensor(VOWELS, device=kinds.device)[(kinds - FIRST_ON_BEAT).clamp(0, len(VOWELS) - 1)]
     number = torch.where(kinds >= FIRST_ON_BEAT, of_vowel, kinds - FIRST_PHONEME)
     return torch.where(kinds < FIRST_PHONEME, 0, 1 + number)
 

@@ -145,10 +145,10 @@ WRITERS: Mapping[str, Callable[[Run], bool]] = {
 STAGES: Mapping[str, str] = {
     "synth": "make songs: lyrics, composition, voice and band, with all that is true of them",
     "vae": "train the autoencoder: audio to latents and back",
-    "tokens-mixed": "train the encoder and codebook of the mixed tokens",
-    "tokens-dual": "train the encoder and codebooks of the vocal and bgm tokens",
+    "tokens-mixed": "train the encoder that finds the mixed tokens",
+    "tokens-dual": "train the encoder of the vocal and bgm tokens, and the codebook of the latter",
     "latents": "write the latents of all songs",
-    "codes": "write the tokens of all songs",
+    "codes": "write the tokens of all songs, for flow and lm-dual",
     "flow": "train the network from tokens to latents",
     "lm": "train the language model on mixed tokens",
     "lm-dual": "train its second transformer on vocal and bgm tokens, the first one frozen",

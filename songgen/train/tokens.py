@@ -253,7 +253,7 @@ class TokensStage:
                     sums[f"{track.stem}/{name}"][1] += count
                 if codes_BT is not None:
                     codes[track.stem].append(codes_BT.flatten())
-        values = {name: right / max(1, count) for name, (right, count) in sums.items()}
+        values = {name: right / count for name, (right, count) in sums.items() if count}
         for stem, parts in codes.items():
             share, perplexity = usage(torch.cat(parts), self.settings.num_codes)
             values |= {f"{stem}/used": share, f"{stem}/perplexity": perplexity}

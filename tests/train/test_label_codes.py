@@ -69,6 +69,7 @@ def test_every_kind_has_its_phoneme() -> None:
     assert not phonemes[:FIRST_PHONEME].any()
     assert phonemes[FIRST_PHONEME:FIRST_ON_BEAT].tolist() == list(range(1, 1 + len(PHONEMES)))
     assert phonemes[FIRST_ON_BEAT:].tolist() == [1 + number for number in VOWELS]
+    assert phoneme_of_kinds(torch.arange(NUM_KINDS, device="meta")).is_meta  # where the codes are
 
 
 @pytest.mark.parametrize("pitch", [LOWEST_TONE - 1, LOWEST_TONE + NUM_TONES])
