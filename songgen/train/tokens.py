@@ -44,24 +44,40 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class LearntSettings:
+    """How the codes of the tracks are learnt that no truth gives, which is the band's.
+
+    Args:
+        num_codes: codes of the codebook that are searched.
+        head_width: of the nets that read the features in training.
+        weights: of the losses of these nets.
+        commitment: weight of the distance of latents and codes.
+        free_share: share of the steps before the codebook is used.
+        revive_every: steps between revivals of dead codes, which end when the still steps begin.
+    """
+
+    num_codes: int = 2048
+    head_width: int = 128
+    weights: HeadWeights = field(default=HeadWeights(1.0, 0.5, 0.5))
+    commitment: float = 0.25
+    free_share: float = 0.2
+    revive_every: int = 25
+
+
+@dataclass(frozen=True)
 class TokensSettings:
     """Sizes and weights of an audio tokenizer.
 
     Args:
         tracks: mixed for the single-track codec, dual for vocal and bgm.
         conv_dim, dim, ffn_dim, num_heads: of the encoder.
-        num_codes: codes of the learnt codebook that are searched.
         codebook_size: rows of each codebook.
-        head_width: of the nets that read the features in training.
         batch_seconds: audio of a track a step.
         crop_seconds: lengths that a step's crops may have, drawn with equal odds.
         gain_db: how much the level of each stem is varied.
-        commitment: weight of the distance of latents and codes.
-        free_share: share of the steps before the codebook is used.
         still_share: share of the steps, the last ones, with the batch norms as in inference.
-        revive_every: steps between revivals of dead codes, which end when the still steps begin.
         held_out: songs that are measured.
-        bgm: weights of the losses of the learnt track.
+        learnt: of the tracks whose codes are learnt. The mixed tokenizer has none.
     """
 
     tracks: Literal["mixed", "dual"] = "mixed"
@@ -69,18 +85,25 @@ class TokensSettings:
     dim: int = 96
     ffn_dim: int = 384
     num_heads: int = 4
-    num_codes: int = 2048
     codebook_size: int = 9728
-    head_width: int = 128
     batch_seconds: float = 48.0
     crop_seconds: tuple[float, ...] = (4.0, 8.0, 8.0, 16.0)
     gain_db: float = 3.0
-    commitment: float = 0.25
-    free_share: float = 0.2
     still_share: float = 0.25
-    revive_every: int = 25
     held_out: int = 12
-    bgm: HeadWeights = field(default=HeadWeights(1.0, 0.5, 0.5))
+    learnt: LearntSettings = field(default=LearntSettings())
+
+    def __post_init__(self) -> None:
+        if not self.learnt_stems and self.learnt != LearntSettings():
+            raise ValueError(
+                f"`learnt` has no effect on {self.tracks} tokens, whose codes are all given by the truth: "
+                "leave it out here; tokens-dual has it"
+            )
+
+    @property
+    def learnt_stems(self) -> list[str]:
+        """The tracks whose codes are learnt."""
+        return [track.stem for track in TRACKS[self.tracks] if track.stem not in LABELLED]
 
     def config(self) -> AudioTokenizerConfig:
         """The sizes of the tokenizer."""
@@ -97,12 +120,10 @@ class TokensModule(nn.Module):
         super().__init__()
         self.tokenizer = AudioTokenizer(settings.config())
         self.tracks = self.tokenizer.config.tracks
-        learnt = [track.stem for track in self.tracks if track.stem not in LABELLED]
-        self.codebooks = nn.ModuleDict(
-            {stem: CodebookTrainer(settings.num_codes, LABEL_DIM) for stem in learnt}
-        )
+        learnt, stems = settings.learnt, settings.learnt_stems
+        self.codebooks = nn.ModuleDict({stem: CodebookTrainer(learnt.num_codes, LABEL_DIM) for stem in stems})
         self.heads = nn.ModuleDict(
-            {stem: TrackHeads(settings.dim, settings.head_width, getattr(settings, stem)) for stem in learnt}
+            {stem: TrackHeads(settings.dim, learnt.head_width, learnt.weights) for stem in stems}
         )
         for track in self.tracks:
             quantizer = self.tokenizer.quantizer(track).quantizer
@@ -171,7 +192,7 @@ class TokensStage:
         stems = [track.stem for track in self.module.tracks]
         self.crops = CropSource(store, MelMaker(self.module.tokenizer), stems, gain_db=settings.gain_db)
         self._still = CropSource(store, MelMaker(self.module.tokenizer), stems)
-        self._first_coded = int(settings.free_share * num_steps)
+        self._first_coded = int(settings.learnt.free_share * num_steps)
         self._first_still = num_steps - int(settings.still_share * num_steps)
         self._device = torch.device("cpu")
 
@@ -217,7 +238,7 @@ class TokensStage:
         assert isinstance(heads, TrackHeads)
         losses = head_losses(heads(quantised), batch.mels[track.stem], batch.targets)
         weighted = [getattr(heads.weights, name) * value for name, value in losses.items()]
-        total = torch.stack(weighted).sum() + self.settings.commitment * commitment
+        total = torch.stack(weighted).sum() + self.settings.learnt.commitment * commitment
         return total, losses | {"commitment": commitment}
 
     @torch.no_grad()
@@ -234,7 +255,7 @@ class TokensStage:
             codebook.start_(quantizer)
         codes_N = codebook.search(quantizer, latents_BET).flatten()
         codebook.update_(quantizer, latents_NE, codes_N)
-        is_due = (step + 1) % self.settings.revive_every == 0
+        is_due = (step + 1) % self.settings.learnt.revive_every == 0
         if is_due and step < self._first_still:
             codebook.revive_(quantizer)
 
@@ -255,7 +276,7 @@ class TokensStage:
                     codes[track.stem].append(codes_BT.flatten())
         values = {name: right / count for name, (right, count) in sums.items() if count}
         for stem, parts in codes.items():
-            share, perplexity = usage(torch.cat(parts), self.settings.num_codes)
+            share, perplexity = usage(torch.cat(parts), self.settings.learnt.num_codes)
             values |= {f"{stem}/used": share, f"{stem}/perplexity": perplexity}
         return values
 
@@ -296,7 +317,7 @@ def load_tokenizer(work: Path, settings: TokensSettings) -> AudioTokenizer:
     for track in module.tracks:
         codebook = module.tokenizer.quantizer(track).quantizer.codebook
         is_label = track.stem in LABELLED
-        finish_codebook_(codebook.weight.data, NUM_LABEL_CODES if is_label else settings.num_codes)
+        finish_codebook_(codebook.weight.data, NUM_LABEL_CODES if is_label else settings.learnt.num_codes)
     return module.tokenizer.requires_grad_(False).eval()
 
 

@@ -185,12 +185,12 @@ def test_networks_that_do_not_fit_each_other_are_found_before_anything_is_replac
     assert not (tmp_path / "m").exists()
 
 
-TOKENS = {"conv_dim": 6, "dim": 32, "ffn_dim": 48, "num_heads": 4, "num_codes": 64}
+TOKENS = {"conv_dim": 6, "dim": 32, "ffn_dim": 48, "num_heads": 4}
 RECIPE = Recipe(
     {
         "vae": {"channels": 4, "c_mults": [1, 2, 2, 3, 3], "latent_dim": 16},
         "tokens-mixed": {**TOKENS, "tracks": "mixed"},
-        "tokens-dual": {**TOKENS, "tracks": "dual"},
+        "tokens-dual": {**TOKENS, "tracks": "dual", "learnt": {"num_codes": 64}},
         "flow": {
             **{"latent_dim": 16, "ssl_dim": 32, "mask_dim": 8, "num_codes": 64},
             **{"num_layers": 1, "num_heads": 4, "inner_dim": 208},

@@ -11,29 +11,38 @@ import torch
 from small_songs import write_small_songs
 from torch.nn import functional
 
+from songgen.config_keys import ConfigError
 from songgen.models.levo.codec import FILL_BGM, FILL_VOCAL
 from songgen.nn.rvq import ResidualVQ, VectorQuantizer
 from songgen.train.curves import read_losses
 from songgen.train.dataset import SongStore, frame_labels
 from songgen.train.label_codes import NUM_LABEL_CODES, label_codebook, label_codes
 from songgen.train.loop import LoopSettings, train
+from songgen.train.recipe import Recipe
 from songgen.train.token_audio import MelMaker, track_audio
 from songgen.train.token_codebook import SILENT_SCALE, CodebookTrainer, finish_codebook_, usage
 from songgen.train.token_codes import codes_path
-from songgen.train.tokens import TokensSettings, TokensStage, load_tokenizer, make_stage, write_codes
+from songgen.train.tokens import (
+    LearntSettings,
+    TokensSettings,
+    TokensStage,
+    load_tokenizer,
+    make_stage,
+    write_codes,
+)
 
 SETTINGS = TokensSettings(
     conv_dim=4,
     dim=16,
     ffn_dim=16,
     num_heads=2,
-    num_codes=16,
     codebook_size=9728,
-    head_width=16,
     batch_seconds=4.0,
     crop_seconds=(2.0,),
     held_out=1,
 )
+DUAL = replace(SETTINGS, tracks="dual", learnt=LearntSettings(num_codes=16, head_width=16))
+BY_TRACKS = {"mixed": SETTINGS, "dual": DUAL}
 LOOP = LoopSettings(
     steps=16, learning_rate=5e-3, warmup=2, log_every=1, evaluate_every=0, precision="fp32", optimizer="muon"
 )
@@ -51,8 +60,7 @@ def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both tokenizers, trained for a few steps."""
     folder = tmp_path_factory.mktemp("work")
     for tracks in ("mixed", "dual"):
-        settings = replace(SETTINGS, tracks=tracks)
-        train(make_stage(data, folder, settings, LOOP), LOOP, folder / f"tokens-{tracks}")
+        train(make_stage(data, folder, BY_TRACKS[tracks], LOOP), LOOP, folder / f"tokens-{tracks}")
     return folder
 
 
@@ -166,7 +174,7 @@ def test_dropout_is_off(data: Path) -> None:
 @pytest.mark.parametrize("tracks", ["mixed", "dual"])
 def test_the_loss_falls_and_codes_are_found(data: Path, tmp_path: Path, tracks: str) -> None:
     loop = replace(LOOP, steps=60)
-    own = TokensStage(SongStore(data), replace(SETTINGS, tracks=tracks), 60)  # type: ignore[arg-type]
+    own = TokensStage(SongStore(data), BY_TRACKS[tracks], 60)
     train(own, loop, tmp_path)
     losses = [line["loss"] for line in read_losses(tmp_path / "losses.jsonl") if "loss" in line]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
@@ -179,7 +187,7 @@ def test_the_loss_falls_and_codes_are_found(data: Path, tmp_path: Path, tracks: 
 
 def test_the_codebook_of_labels_stays_as_it_is_and_is_searched_by_both_codecs(data: Path, work: Path) -> None:
     for tracks in ("mixed", "dual"):
-        tokenizer = load_tokenizer(work, replace(SETTINGS, tracks=tracks))  # type: ignore[arg-type]
+        tokenizer = load_tokenizer(work, BY_TRACKS[tracks])
         codebook = tokenizer.quantizer(tokenizer.config.tracks[0]).quantizer.codebook.weight
         expected = functional.normalize(label_codebook(NUM_LABEL_CODES), dim=-1)
         torch.testing.assert_close(codebook[:NUM_LABEL_CODES], expected, rtol=0, atol=5e-4)
@@ -188,9 +196,8 @@ def test_the_codebook_of_labels_stays_as_it_is_and_is_searched_by_both_codecs(da
 
 
 def test_codes_are_written_once_as_the_truth_tells_and_as_inference_encodes(data: Path, work: Path) -> None:
-    settings = replace(SETTINGS, tracks="dual")
-    assert write_codes(data, work, settings, seconds=-1.0) is False
-    assert write_codes(data, work, settings) is True
+    assert write_codes(data, work, DUAL, seconds=-1.0) is False
+    assert write_codes(data, work, DUAL) is True
     store = SongStore(data)
     paths = [codes_path(work, store.number(song)) for song in range(len(store))]
     times = [path.stat().st_mtime_ns for path in paths]
@@ -198,15 +205,15 @@ def test_codes_are_written_once_as_the_truth_tells_and_as_inference_encodes(data
         codes, told = np.load(path), label_codes(frame_labels(store.truth(song)))
         assert codes.dtype == np.int16 and codes.shape == (3, store.truth(song).num_frames)
         assert codes[0].tolist() == told["mixed"].tolist() and codes[1].tolist() == told["vocal"].tolist()
-        assert codes[2].min() >= 0 and codes[2].max() < SETTINGS.num_codes
+        assert codes[2].min() >= 0 and codes[2].max() < DUAL.learnt.num_codes
     paths[1].unlink()
-    assert write_codes(data, work, settings) is True
+    assert write_codes(data, work, DUAL) is True
     assert [path.stat().st_mtime_ns == time for path, time in zip(paths, times, strict=True)] == [
         True,
         False,
         True,
     ]
-    tokenizer = load_tokenizer(work, settings)
+    tokenizer = load_tokenizer(work, DUAL)
     track = tokenizer.config.tracks[1]
     with torch.inference_mode():
         features = tokenizer.features(track_audio(store.stems(0), "bgm")[None], track)
@@ -216,4 +223,13 @@ def test_codes_are_written_once_as_the_truth_tells_and_as_inference_encodes(data
 
 def test_an_untrained_tokenizer_is_said_to_be_missing(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="tokens-dual"):
-        write_codes(data, tmp_path, replace(SETTINGS, tracks="dual"))
+        write_codes(data, tmp_path, DUAL)
+
+
+def test_settings_that_the_mixed_tokenizer_has_no_use_for_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`learnt` has no effect on mixed tokens, .* tokens-dual has it"):
+        TokensSettings(tracks="mixed", learnt=LearntSettings(num_codes=16))
+    given = {"tracks": "mixed", "learnt": {"commitment": 0.5}}
+    with pytest.raises(ConfigError, match="`learnt` has no effect on mixed tokens"):
+        Recipe({"tokens-mixed": given}).settings("tokens-mixed", TokensSettings)
+    assert Recipe({"x": {**given, "tracks": "dual"}}).settings("x", TokensSettings).learnt.commitment == 0.5
