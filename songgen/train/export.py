@@ -22,6 +22,7 @@ from torch import Tensor
 from songgen.models.built_in import save, vae_description, write_text
 from songgen.models.levo.checkpoint import LM_PREFIX, VAE_ENCODER
 from songgen.models.levo.codec import LevoCodec
+from songgen.models.levo.config_form import DUAL_FILE, MIXED_FILE, TOKENIZER_FOLDER
 from songgen.models.levo.encode import ENCODER_PREFIX, AudioTokenizer
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.loading import SAFE_PROMPT_LIBRARY, load
@@ -30,7 +31,7 @@ from songgen.models.levo.own_keys import SECTION
 from songgen.nn.oobleck import OobleckVAE
 from songgen.runtime.int8_weights import WeightFormat, pack
 from songgen.train.lm_files import FOLDER as TEXT_FOLDER
-from songgen.train.lm_files import TOKENIZER, load_text
+from songgen.train.lm_files import load_text
 from songgen.train.loop import load_trained
 from songgen.train.recipe import Recipe
 
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MIXED_FILE = "ckpt/model_1rvq/model_2_fixed.safetensors"
-DUAL_FILE = "ckpt/model_septoken/model_2.safetensors"
 VAE_JSON, VAE_FILE = "ckpt/vae/stable_audio_1920_vae.json", "ckpt/vae/autoencoder_music_1320k.safetensors"
 LM_FILE = "model.safetensors"
 
@@ -203,7 +202,7 @@ def _write(
 ) -> None:
     write_text(folder / "README.md", README)
     write_text(folder / "config.yaml", config_text(model, settings))
-    for name in ("conf", TOKENIZER):
+    for name in ("conf", TOKENIZER_FOLDER):
         shutil.copytree(model.text / name, folder / name)
     write_text(folder / VAE_JSON, json.dumps(vae_description(model.vae.config), indent=1))
     for name, tensors in weight_files(model, has_encoders=settings.has_encoders).items():

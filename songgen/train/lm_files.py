@@ -14,20 +14,17 @@ from pathlib import Path
 from songgen.files import write_together
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.config_form import (
+    TOKENIZER_FOLDER,
+    ConfigForm,
+    dual_track_lines,
+    vocabulary_yaml,
+)
 from songgen.models.levo.text import END, PAD, PRE_TOKEN_PATTERN, START, base_rows
 
 FOLDER = "text"
-TOKENIZER = "third_party/Qwen2-7B"
 VOCABULARY = 1024
 """Most rows of the description tokenizer: 256 bytes, merges, three added tokens."""
-
-STRUCTURE_TAGS = (
-    "[verse]",
-    "[chorus]",
-    "[bridge]",
-    *(f"[{part}-{length}]" for part in ("intro", "outro", "inst") for length in ("short", "medium", "long")),
-    "[silence]",
-)
 
 
 @dataclass(frozen=True)
@@ -60,63 +57,33 @@ class LmSizes:
 def config_yaml(sizes: LmSizes) -> str:
     """The checkpoint's config.yaml, in the published form."""
     sampling = ", ".join(f"{name}: {value}" for name, value in sizes.sampling.items())
-    return f"""\
-# A model of songgen's own, in the form of a published config.yaml.
-max_dur: {sizes.max_seconds}
-prompt_len: {sizes.prompt_seconds}
-audio_tokenizer_checkpoint: Flow1dVAE1rvq_./ckpt/model_1rvq/model_2_fixed.safetensors
-audio_tokenizer_frame_rate: 25
-audio_tokenizer_code_depth: 1
-sample_rate: 48000
-audio_tokenizer_checkpoint_sep: Flow1dVAESeparate_./ckpt/model_septoken/model_2.safetensors
-audio_tokenizer_frame_rate_sep: 25
-audio_tokenizer_code_depth_sep: 2
-sample_rate_sep: 48000
-vae_config: ./ckpt/vae/stable_audio_1920_vae.json
-vae_model: ./ckpt/vae/autoencoder_music_1320k.ckpt
-lm:
-  lm_type: Llama
-  dim: {sizes.width}
-  intermediate_size: {sizes.ffn_dim}
-  num_heads: {sizes.num_heads}
-  num_layers: {sizes.num_layers}
-  num_layers_sub: {sizes.num_layers_sub}
-  code_depth: 3
-  code_size: {sizes.code_size}
-  max_position_embeddings: 8196
-  max_position_embeddings_sub: 10000
-  rope_theta: {sizes.rope_theta}
-  rope_theta_sub: {sizes.rope_theta}
-codebooks_pattern:
-  modeling: delay
-  delay: {{delays: [0, {sizes.delay}, {sizes.delay}], flatten_first: 0, empty_initial: 0}}
-classifier_free_guidance: {{inference_coef: 1.5}}
-fuser: {{sum: [], prepend: [description, prompt_audio, type_info]}}
-conditioners:
-  prompt_audio:
-    model: qt_embedding
-    qt_embedding:
-      code_size: {sizes.code_size}
-      code_depth: 3
-      max_len: ${{eval:${{prompt_len}}*${{audio_tokenizer_frame_rate}}+2}}
-  description:
-    model: QwTokenizer
-    QwTokenizer:
-      token_path: {TOKENIZER}
-      max_len: {sizes.lyric_positions}
-      add_token_list: ${{load_yaml:conf/vocab.yaml}}
-  type_info:
-    model: QwTextTokenizer
-    QwTextTokenizer:
-      token_path: {TOKENIZER}
-      max_len: {sizes.description_positions}
-songgen:
-  estimator_heads: {sizes.estimator_heads}
-  lyric_text: phonemes
-  separator: false
-  languages: [en]
-  sampling: {{{sampling}}}
-"""
+    form = ConfigForm(
+        title="A model of songgen's own, in the form of a published config.yaml.",
+        language_model=dual_track_lines(
+            width=sizes.width,
+            ffn_dim=sizes.ffn_dim,
+            num_heads=sizes.num_heads,
+            num_layers=sizes.num_layers,
+            num_layers_sub=sizes.num_layers_sub,
+            code_size=sizes.code_size,
+            rope_theta=sizes.rope_theta,
+            rope_theta_sub=sizes.rope_theta,
+        ),
+        own=(
+            f"estimator_heads: {sizes.estimator_heads}",
+            "lyric_text: phonemes",
+            "separator: false",
+            "languages: [en]",
+            f"sampling: {{{sampling}}}",
+        ),
+        code_size=sizes.code_size,
+        delay=sizes.delay,
+        max_seconds=sizes.max_seconds,
+        prompt_seconds=sizes.prompt_seconds,
+        lyric_positions=sizes.lyric_positions,
+        description_positions=sizes.description_positions,
+    )
+    return form.text()
 
 
 def tokenizer_files(descriptions: Iterable[str]) -> dict[str, str]:
@@ -155,12 +122,12 @@ def ensure_text_files(work: Path, sizes: LmSizes, descriptions: Iterable[str]) -
     """
     folder = work / FOLDER
     files = {
-        folder / "conf/vocab.yaml": "".join(f"- '{tag}'\n" for tag in STRUCTURE_TAGS),
+        folder / "conf/vocab.yaml": vocabulary_yaml(),
         folder / "config.yaml": config_yaml(sizes),
     }
-    if not (folder / TOKENIZER / "vocab.json").is_file():
+    if not (folder / TOKENIZER_FOLDER / "vocab.json").is_file():
         made = tokenizer_files(descriptions)
-        files |= {folder / TOKENIZER / name: content for name, content in made.items()}
+        files |= {folder / TOKENIZER_FOLDER / name: content for name, content in made.items()}
     changed = {
         file: content.encode("utf-8")
         for file, content in files.items()
@@ -175,5 +142,5 @@ def ensure_text_files(work: Path, sizes: LmSizes, descriptions: Iterable[str]) -
 def load_text(folder: Path) -> tuple[LevoConfig, TextConditioner]:
     """The sizes, and the text half of the conditions, from a folder of `ensure_text_files`."""
     config = read_config(folder / "config.yaml")
-    tokenizer = folder / TOKENIZER
+    tokenizer = folder / TOKENIZER_FOLDER
     return config, TextConditioner.load(config, tokenizer, base_rows(tokenizer))

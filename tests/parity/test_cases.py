@@ -72,8 +72,8 @@ def test_our_tokenizer_is_the_librarys(tmp_path: Path) -> None:
     """On a small Qwen2 vocabulary, ids equal those of transformers' tokenizer with the same added tokens."""
     from transformers import Qwen2Tokenizer
 
+    from songgen.models.levo.config_form import STRUCTURE_TAGS
     from songgen.models.levo.text import lyric_tokenizer
-    from songgen.models.levo.tiny import STRUCTURE_TAGS
 
     folder = GOLDEN / "levo/lm_v2_greedy/tokenizer"
     ours = lyric_tokenizer(folder, STRUCTURE_TAGS, "v2")

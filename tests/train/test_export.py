@@ -18,6 +18,7 @@ from songgen.models import catalog
 from songgen.models.base import Job
 from songgen.models.built_in import randomise_
 from songgen.models.levo.codec import LevoCodec
+from songgen.models.levo.config_form import DUAL_FILE, MIXED_FILE
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.loading import load
@@ -28,9 +29,7 @@ from songgen.runtime import int8_weights
 from songgen.runtime.checkpoint import read_tensors
 from songgen.runtime.sampling import Sampling
 from songgen.train.export import (
-    DUAL_FILE,
     LM_FILE,
-    MIXED_FILE,
     VAE_FILE,
     ExportSettings,
     TrainedModel,

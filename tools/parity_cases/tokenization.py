@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from parity_cases.case import Case, Check, compare
+from songgen.models.levo.config_form import STRUCTURE_TAGS
 from songgen.models.levo.text import base_rows, description_tokenizer, lyric_tokenizer
-from songgen.models.levo.tiny import STRUCTURE_TAGS
 from songgen.models.levo.tiny_parts import write_byte_tokenizer
 
 VERSIONS = ("v1", "v2")

@@ -22,9 +22,17 @@ from songgen.models.built_in import (
     write_text,
     write_vae,
 )
-from songgen.models.levo import tiny_parts
+from songgen.models.levo import config_form, tiny_parts
 from songgen.models.levo.checkpoint import CONDITIONERS, LM_PREFIX, TOKEN_TABLE, unused_lm_shapes
 from songgen.models.levo.config import LevoConfig, read_config
+from songgen.models.levo.config_form import (
+    DUAL_FILE,
+    MIXED_FILE,
+    TOKENIZER_FOLDER,
+    ConfigForm,
+    dual_track_lines,
+    vocabulary_yaml,
+)
 from songgen.models.levo.encode import DUAL_TRACKS, MIXED_TRACKS
 from songgen.models.levo.lelm import LeLM
 from songgen.models.levo.text import DESCRIPTION_TOKENS_V2
@@ -39,109 +47,32 @@ from songgen.models.levo.tiny_parts import (
 )
 
 SEED = 20261120
-MIXED_FILE = "ckpt/model_1rvq/model_2_fixed.safetensors"
-DUAL_FILE = "ckpt/model_septoken/model_2.safetensors"
-
-STRUCTURE_TAGS = (
-    "[verse]",
-    "[chorus]",
-    "[bridge]",
-    *(f"[{part}-{length}]" for part in ("intro", "outro", "inst") for length in ("short", "medium", "long")),
-    "[silence]",
+CONFIG = ConfigForm(
+    title="The built-in tiny model, in the form of a published config.yaml.",
+    language_model=dual_track_lines(
+        width=64,
+        ffn_dim=160,
+        num_heads=4,
+        num_layers=3,
+        num_layers_sub=2,
+        code_size=1024,
+        rope_theta=100000.0,
+        rope_theta_sub=500000.0,
+    ),
+    own=("estimator_heads: 4",),
 )
 
-CONFIG_YAML = """\
-# The built-in tiny model, in the form of a published config.yaml.
-max_dur: 60
-prompt_len: 10
-audio_tokenizer_checkpoint: Flow1dVAE1rvq_./ckpt/model_1rvq/model_2_fixed.safetensors
-audio_tokenizer_frame_rate: 25
-audio_tokenizer_code_depth: 1
-sample_rate: 48000
-audio_tokenizer_checkpoint_sep: Flow1dVAESeparate_./ckpt/model_septoken/model_2.safetensors
-audio_tokenizer_frame_rate_sep: 25
-audio_tokenizer_code_depth_sep: 2
-sample_rate_sep: 48000
-vae_config: ./ckpt/vae/stable_audio_1920_vae.json
-vae_model: ./ckpt/vae/autoencoder_music_1320k.ckpt
-lm:
-  lm_type: Llama
-  dim: 64
-  intermediate_size: 160
-  num_heads: 4
-  num_layers: 3
-  num_layers_sub: 2
-  code_depth: 3
-  code_size: 1024
-  max_position_embeddings: 8196
-  max_position_embeddings_sub: 10000
-  rope_theta: 100000.0
-  rope_theta_sub: 500000.0
-codebooks_pattern:
-  modeling: delay
-  delay: {delays: [0, 250, 250], flatten_first: 0, empty_initial: 0}
-classifier_free_guidance: {inference_coef: 1.5}
-fuser: {sum: [], prepend: [description, prompt_audio, type_info]}
-conditioners:
-  prompt_audio:
-    model: qt_embedding
-    qt_embedding:
-      code_size: 1024
-      code_depth: 3
-      max_len: ${eval:${prompt_len}*${audio_tokenizer_frame_rate}+2}
-  description:
-    model: QwTokenizer
-    QwTokenizer:
-      token_path: third_party/Qwen2-7B
-      max_len: 1200
-      add_token_list: ${load_yaml:conf/vocab.yaml}
-  type_info:
-    model: QwTextTokenizer
-    QwTextTokenizer:
-      token_path: third_party/Qwen2-7B
-      max_len: 200
-songgen:
-  estimator_heads: 4
-"""
-
-FAST_CONFIG_YAML = """\
-# The built-in tiny-fast model, in the form of the config.yaml of SongGeneration-v2-fast.
-max_dur: 60
-prompt_len: 10
-audio_tokenizer_checkpoint: Flow1dVAE1rvq_./ckpt/model_1rvq/model_2_fixed.safetensors
-audio_tokenizer_frame_rate: 25
-audio_tokenizer_code_depth: 1
-sample_rate: 48000
-vae_config: ./ckpt/vae/stable_audio_1920_vae.json
-vae_model: ./ckpt/vae/autoencoder_music_1320k.ckpt
-lm_checkpoint: lm
-lm: {dim: 64, code_depth: 1, code_size: 1024}
-vllm: {cfg: true, device_num: 1, gpu_memory_utilization: 0.5, guidance_scale: 1.8, temp: 0.8, top_k: 5000}
-codebooks_pattern:
-  modeling: delay
-  delay: {delays: [0], flatten_first: 0, empty_initial: 0}
-fuser: {sum: [], prepend: [description, prompt_audio, type_info]}
-conditioners:
-  prompt_audio:
-    model: qt_embedding
-    qt_embedding:
-      code_size: 1024
-      code_depth: 1
-      max_len: ${eval:${prompt_len}*${audio_tokenizer_frame_rate}+2}
-  description:
-    model: QwTokenizer
-    QwTokenizer:
-      token_path: third_party/Qwen2-7B
-      max_len: 1200
-      add_token_list: ${load_yaml:conf/vocab.yaml}
-  type_info:
-    model: QwTextTokenizer
-    QwTextTokenizer:
-      token_path: third_party/Qwen2-7B
-      max_len: 200
-songgen:
-  estimator_heads: 4
-"""
+FAST_CONFIG = ConfigForm(
+    title="The built-in tiny-fast model, in the form of the config.yaml of SongGeneration-v2-fast.",
+    language_model=(
+        "lm_checkpoint: lm",
+        "lm: {dim: 64, code_depth: 1, code_size: 1024}",
+        "vllm: {cfg: true, device_num: 1, gpu_memory_utilization: 0.5, "
+        "guidance_scale: 1.8, temp: 0.8, top_k: 5000}",
+    ),
+    own=("estimator_heads: 4",),
+    code_depth=1,
+)
 
 FAST_LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -168,12 +99,14 @@ def ensure_tiny(cache_dir: Path | None = None, name: str = "tiny") -> Path:
         cache_dir: where built-in models are kept; `~/.cache/songgen` unless told.
         name: one of `WRITERS`.
     """
-    return ensure_built_in(name, WRITERS[name], (__file__, tiny_parts.__file__), cache_dir)
+    return ensure_built_in(
+        name, WRITERS[name], (__file__, tiny_parts.__file__, config_form.__file__), cache_dir
+    )
 
 
 def write_tiny(folder: Path) -> None:
     """Write the whole dual-track checkpoint, runtime files included, below a folder."""
-    _write_text_files(folder, CONFIG_YAML)
+    _write_text_files(folder, CONFIG)
     config = read_config(folder / "config.yaml")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(SEED)
@@ -189,7 +122,7 @@ def write_tiny(folder: Path) -> None:
 
 def write_tiny_fast(folder: Path) -> None:
     """Write a whole checkpoint of one codebook, in the form of SongGeneration-v2-fast, below a folder."""
-    _write_text_files(folder, FAST_CONFIG_YAML)
+    _write_text_files(folder, FAST_CONFIG)
     write_text(folder / "lm/config.json", json.dumps(FAST_LLAMA, indent=1))
     config = read_config(folder / "config.yaml")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -216,10 +149,10 @@ WRITERS = {"tiny": write_tiny, "tiny-fast": write_tiny_fast}
 """The built-in models by name."""
 
 
-def _write_text_files(folder: Path, config_yaml: str) -> None:
-    write_text(folder / "config.yaml", config_yaml)
-    write_text(folder / "conf/vocab.yaml", "".join(f"- '{tag}'\n" for tag in STRUCTURE_TAGS))
-    write_byte_tokenizer(folder / "third_party/Qwen2-7B")
+def _write_text_files(folder: Path, config: ConfigForm) -> None:
+    write_text(folder / "config.yaml", config.text())
+    write_text(folder / "conf/vocab.yaml", vocabulary_yaml())
+    write_byte_tokenizer(folder / TOKENIZER_FOLDER)
 
 
 def _write_shared(folder: Path, config: LevoConfig) -> None:

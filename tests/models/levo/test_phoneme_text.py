@@ -10,10 +10,10 @@ import torch
 
 from songgen.english import PHONEMES
 from songgen.models.levo.config import STRUCTURE_ROWS
+from songgen.models.levo.config_form import STRUCTURE_TAGS
 from songgen.models.levo.loading import load
 from songgen.models.levo.phoneme_text import LINE_END, PhonemeTokenizer
 from songgen.models.levo.text import END, PAD, START
-from songgen.models.levo.tiny import STRUCTURE_TAGS
 from songgen.requests import SongRequest
 from songgen.runtime.checkpoint import read_tensors
 

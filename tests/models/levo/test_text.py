@@ -9,6 +9,7 @@ import pytest
 
 from songgen.models.levo.condition import TextConditioner
 from songgen.models.levo.config import read_config
+from songgen.models.levo.config_form import STRUCTURE_TAGS
 from songgen.models.levo.text import (
     TextTokenizer,
     base_rows,
@@ -21,7 +22,6 @@ from songgen.models.levo.text import (
     pad_pair,
     version_of,
 )
-from songgen.models.levo.tiny import STRUCTURE_TAGS
 
 TOKENIZER = "third_party/Qwen2-7B"
 
