@@ -28,20 +28,19 @@ from songgen.nn.flow_estimator import FlowBlock, FlowEstimator
 from songgen.nn.flow_matching import SIGMA_MIN, LatentStats, interpolate
 from songgen.nn.oobleck import OobleckVAE
 from songgen.nn.rvq import ResidualVQ
-from songgen.request_keys import Stem
 from songgen.train.additive import clock_waves, completed
 from songgen.train.additive import config as additive_config
 from songgen.train.flow_data import FlowBatch, FlowSongs, WindowOdds, draw_batch
 from songgen.train.latents import latent_stats
 from songgen.train.loop import CHECKPOINT, LoopSettings, load_trained
 from songgen.train.spectral_losses import MelDistance
+from songgen.train.stem_crops import STEMS
 from songgen.train.token_codebook import finish_codebook_
 from songgen.train.truth import FRAME_RATE
 from songgen.train.vae import trained_vae
 
 FOLDER = "flow"
 TOKENS_FOLDER, TOKENS_PREFIX = "tokens-dual", "tokenizer."
-STEMS: tuple[Stem, ...] = ("mixed", "vocal", "bgm")
 FIRST_GATE = 1.0
 POSITION_STD = 0.02
 ADDITIVE_FEATURES = 3.0

@@ -18,9 +18,8 @@ from songgen.models.levo.codec import track_codes
 from songgen.models.levo.windows import OVERLAP_FRAMES
 from songgen.request_keys import Stem
 from songgen.train.latents import read_latents
+from songgen.train.stem_crops import STEMS
 from songgen.train.token_codes import codes_path
-
-STEM_ODDS: dict[Stem, float] = {"mixed": 0.5, "vocal": 0.25, "bgm": 0.25}
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class WindowOdds:
     Args:
         lengths: frames of a window, with equal odds.
         batch_frames: frames of all windows of a batch, about.
+        stems: odds that a window's latents are those of the mixture, of the vocal and of the band.
         start: odds that a window begins where its song does.
         context: odds that a window has given frames; half of those have as many as inference gives.
         null: odds that a window's features are not told.
@@ -101,11 +101,18 @@ class WindowOdds:
 
     lengths: tuple[int, ...] = (250, 500, 750, 1000)
     batch_frames: int = 2000
+    stems: tuple[float, float, float] = (0.5, 0.25, 0.25)
     start: float = 0.3
     context: float = 0.5
     null: float = 0.1
     time_spread: float = 1.0
     time_zero: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.stems) < 0 or abs(sum(self.stems) - 1) > 1e-6:
+            raise ValueError(
+                f"windows.stems={list(self.stems)}: give odds of mixed, vocal and bgm that make 1"
+            )
 
 
 def draw_batch(songs: FlowSongs, odds: WindowOdds, rng: np.random.Generator) -> FlowBatch:
@@ -115,7 +122,7 @@ def draw_batch(songs: FlowSongs, odds: WindowOdds, rng: np.random.Generator) -> 
     windows, contexts = [], []
     for _ in range(count):
         song = int(rng.choice(songs.songs))
-        stem: Stem = list(STEM_ODDS)[rng.choice(len(STEM_ODDS), p=list(STEM_ODDS.values()))]
+        stem = STEMS[int(rng.choice(len(STEMS), p=odds.stems))]
         total = songs.num_frames(song)
         is_start = total <= length or rng.random() < odds.start
         start = 0 if is_start else int(rng.integers(total - length + 1))

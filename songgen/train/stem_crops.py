@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from songgen.request_keys import Stem
 from songgen.train.truth import FRAME_SAMPLES
 
 PEAK_16_BIT = 32768.0
-STEMS = ("mixed", "vocal", "bgm")
+STEMS: tuple[Stem, ...] = ("mixed", "vocal", "bgm")
 QUIET = 1e-3
 """RMS below which a piece is drawn again, once."""
 

@@ -199,6 +199,17 @@ def test_batches_are_a_function_of_the_generator(work: Path) -> None:
     assert 0 < often.sum() < len(often)
 
 
+def test_stems_are_drawn_by_their_odds(work: Path) -> None:
+    songs, rng = FlowSongs(work, [0, 1]), np.random.default_rng(0)
+    drawn = draw_batch(songs, replace(SETTINGS.windows, stems=(0.0, 1.0, 0.0), batch_frames=400), rng)
+    assert (drawn.codes_BKW[:, 1] == FILL_BGM).all() and (drawn.codes_BKW[:, 0] != FILL_VOCAL).any()
+    drawn = draw_batch(songs, replace(SETTINGS.windows, stems=(0.0, 0.0, 1.0), batch_frames=400), rng)
+    assert (drawn.codes_BKW[:, 0] == FILL_VOCAL).all()
+    for stems in ((0.5, 0.5, 0.5), (1.5, -0.5, 0.0)):
+        with pytest.raises(ValueError, match=r"windows.stems=\[.* give odds .* that make 1"):
+            WindowOdds(stems=stems)
+
+
 def test_drawn_latents_keep_what_is_given(work: Path) -> None:
     codec = new_codec()
     codes_KW, latents_WZ = FlowSongs(work, [0]).window(0, "mixed", 0, 30)
