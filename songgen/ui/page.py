@@ -123,7 +123,7 @@ def _tags_to_text(dimension: str) -> str:
     return script.replace("@PATTERN@", "|".join(known)).replace("@PREFIX@", "the bpm is " if is_tempo else "")
 
 
-def _text_to_tags() -> str:
+def text_to_tags_script() -> str:
     """The script by which chips and tempo follow the description."""
     groups = json.dumps([DESCRIPTION_TAGS[dimension] for dimension in CHIPS])
     return (FOLDER / "text_to_tags.js").read_text(encoding="utf-8").replace("@GROUPS@", groups)
@@ -149,7 +149,7 @@ def _wire_text(desk: Desk, parts: Parts) -> None:
     parts.mend.click(mend, checked[:3], [lyrics, descriptions], **QUIET)
     # In the browser alone: two quick clicks would each answer for the text as it was before the other.
     tags = [*parts.chips.values(), parts.bpm]
-    descriptions.change(None, [descriptions, parts.bpm], tags, js=_text_to_tags(), **QUIET)
+    descriptions.change(None, [descriptions, parts.bpm], tags, js=text_to_tags_script(), **QUIET)
     for dimension, group in parts.chips.items():
         group.input(None, [descriptions, group], descriptions, js=_tags_to_text(dimension), **QUIET)
     # `change`, as neither what is pasted nor a Backspace is an `input` to Gradio's text fields.

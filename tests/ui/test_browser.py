@@ -18,6 +18,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from songgen.audio import Audio, read_audio, write_audio
 from songgen.config import ui_config
+from songgen.ui.page import text_to_tags_script
 from songgen.ui.server import PageServer
 
 if TYPE_CHECKING:
@@ -254,3 +255,24 @@ def test_tags_and_description_are_one_thing(page: Page) -> None:
     expect(description).to_have_value("my own, folk, R&B, warm, the bpm is 90")
     tempo.fill("121")
     expect(description).to_have_value("my own, folk, R&B, warm, the bpm is 121")
+
+
+@pytest.mark.parametrize(
+    ("description", "asked_with", "in_the_field", "shown"),
+    [
+        ("folk", "9", "90", "90"),  # typed on while the page answered for the first digit
+        ("folk", "9", "9", "9"),
+        ("folk", "90", "90", ""),  # a whole tempo that the description has no more
+        ("folk, the bpm is 97", "9", "90", "97"),
+    ],
+)
+def test_a_late_answer_leaves_the_tempo_that_was_typed_since(
+    context: BrowserContext, description: str, asked_with: str, in_the_field: str, shown: str
+) -> None:
+    page = context.new_page()
+    page.set_content(f'<div id="sg-bpm"><input value="{in_the_field}"></div>')
+    answer = page.evaluate(
+        f"([text, tempo]) => ({text_to_tags_script()})(text, tempo)", [description, asked_with]
+    )
+    assert answer[-1] == shown and ["folk"] in answer[:-1]
+    page.close()
