@@ -79,6 +79,14 @@ def phoneme_of_kinds(kinds: Tensor) -> Tensor:
     return torch.where(kinds < FIRST_PHONEME, 0, 1 + number)
 
 
+def without_beats(codes: Tensor) -> Tensor:
+    """Codes of the mixture that do not tell whether a beat falls on the frame."""
+    kinds, tones = kind_and_tone(codes)
+    phonemes = phoneme_of_kinds(kinds)
+    plain = torch.where(phonemes > 0, FIRST_PHONEME - 1 + phonemes, kinds % (NUM_STROKES // 2))
+    return plain * NUM_TONES + tones
+
+
 def label_directions() -> tuple[Tensor, Tensor]:
     """Unit vectors of the kinds `[NUM_KINDS, 10]` and of the tones `[NUM_TONES, 6]`."""
     return _on_circles(NUM_KINDS, KIND_TURNS), _on_circles(NUM_TONES, TONE_TURNS)

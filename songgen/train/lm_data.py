@@ -14,6 +14,7 @@ from torch import Tensor
 
 from songgen.models.levo.conditions import LevoConditions, fit_prompt, prompt_rows
 from songgen.models.levo.pattern import frame_mask, sequence_length, to_sequence
+from songgen.train.label_codes import without_beats
 from songgen.train.lm_excerpts import Excerpt
 from songgen.train.lm_songs import NOWHERE, SongReader
 
@@ -53,6 +54,8 @@ class Dropout:
         codes: share of the mixed codes read that are replaced by others of the song; sampling errs too.
         span: frames that are replaced at once, at most. Told without fault what was sung just now, the
             model goes on by itself and hardly looks at the lyrics; told something else for a while, it must.
+        beats: share of the beats in the mixed codes read that are not told. The model's own codes miss half
+            of them, as at any frame something else is likelier; so the band learns to keep time by itself.
         stem_codes: share of the vocal and bgm codes that are replaced one by one, more of which make the
             model look at the mixed ones.
         excerpt: batches of excerpts instead of whole songs.
@@ -64,11 +67,12 @@ class Dropout:
     foreign_prompt: float = 0.5
     codes: float = 0.05
     span: int = 1
+    beats: float = 0.0
     stem_codes: float = 0.05
     excerpt: float = 0.4
 
 
-NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0)
+NOTHING_DROPPED = Dropout(0.0, 0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class LmSource:
         read_KT = self._disturbed(own.codes_KT, rng, dropout)
         told_3T = torch.stack([own.places_T, own.next_T, own.next_phoneme_T])
         told_3T[:, (read_KT[0] != own.codes_KT[0]) | is_null] = NOWHERE
+        is_kept_T = torch.from_numpy(rng.random(excerpt.num_frames) >= dropout.beats)
+        read_KT[0] = torch.where(is_kept_T, read_KT[0], without_beats(read_KT[0]))
         columns_KS, inputs_KS = (
             to_sequence(torch.cat([codes_KT, end_K1], dim=1), config.delays, config.special)
             for codes_KT in (own.codes_KT, read_KT)

@@ -27,6 +27,7 @@ from songgen.train.label_codes import (
     label_hits,
     label_losses,
     phoneme_of_kinds,
+    without_beats,
 )
 from songgen.train.truth import SungNote
 
@@ -62,6 +63,13 @@ def test_where_nobody_sings_the_mixture_tells_drums_beats_and_chords() -> None:
     assert kinds[0] == 1 + 8 and tones[0] == 1  # a kick on a beat, C major
     assert kinds[1] == 0 and kinds[37] == 8 and tones[37] == 13 + 9
     assert (kinds[30:] < FIRST_PHONEME).all()
+
+
+def test_without_beats_all_else_stays_as_it_is() -> None:
+    labels = song()
+    told = without_beats(label_codes(labels)["mixed"])
+    assert torch.equal(told, label_codes(replace(labels, beat=torch.zeros_like(labels.beat)))["mixed"])
+    assert labels.beat.sum() > 3 and torch.equal(without_beats(told), told)
 
 
 def test_every_kind_has_its_phoneme() -> None:

@@ -18,7 +18,7 @@ from songgen.nn.llama import Llama, LlamaConfig, RotaryTable
 from songgen.train import lm
 from songgen.train.curves import read_losses
 from songgen.train.dataset import SongStore, frame_labels
-from songgen.train.label_codes import LABELLED, label_codes
+from songgen.train.label_codes import LABELLED, label_codes, without_beats
 from songgen.train.lm import LmSettings, LmStage, first_pass, load_first_, load_lelm, make_stage, stem_hidden
 from songgen.train.lm_data import NOTHING_DROPPED, Dropout, LmBatch, LmSource
 from songgen.train.lm_excerpts import cut_truth, excerpts_of
@@ -251,6 +251,16 @@ def test_wrong_codes_come_in_spans_of_another_place(source: LmSource) -> None:
         assert torch.equal(
             places == NOWHERE, is_wrong
         )  # a model cannot know where it is while it is told lies
+
+
+def test_beats_are_left_out_of_the_mixed_codes_that_are_read(source: LmSource) -> None:
+    told, no_beats = collate(source, 0), collate(source, 0, dropout=replace(NOTHING_DROPPED, beats=1.0))
+    frames = slice(1 + source.config.delays[0], 101 + source.config.delays[0])
+    codes = told.columns_BKS[0, 0, frames]
+    assert torch.equal(no_beats.inputs_BKS[0, 0, frames], without_beats(codes))
+    assert (without_beats(codes) != codes).any() and torch.equal(no_beats.columns_BKS, told.columns_BKS)
+    assert torch.equal(no_beats.inputs_BKS[:, 1:], told.inputs_BKS[:, 1:])
+    assert torch.equal(no_beats.places_BS, told.places_BS)
 
 
 def test_a_batch_is_a_function_of_the_generator(source: LmSource) -> None:
