@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from songgen.train.report.measured import MEASURES, SOURCES, Aim
-from songgen.train.report.prose import INTRO, LICENCE, METHODS, REPRODUCE
+from songgen.train.report.prose import INTRO, LICENCE, METHODS, NO_FAILURES, REPRODUCE
 
 Report = Mapping[str, Any]
 
@@ -172,4 +172,4 @@ def _failures(report: Report) -> str:
         if not is_reached
     ]
     lines += [f"* {text}" for text in report["failures"]]
-    return "\n".join(lines) if lines else "Nothing of what is measured here."
+    return "\n".join(lines) if lines else NO_FAILURES

@@ -39,6 +39,9 @@ METHODS = """\
   themselves.
 """
 
+NO_FAILURES = """\
+No aim was missed. How far generated songs are from true ones where there is no aim, the tables say."""
+
 REPRODUCE = """\
 ```sh
 songgen train all data=DATA work=WORK out=MODEL   # all stages; a second call goes on
