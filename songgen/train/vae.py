@@ -248,9 +248,18 @@ class VaeStage:
 
 
 def make_stage(data: Path, work: Path, settings: VaeSettings, loop: LoopSettings) -> VaeStage:
-    """The stage for a folder of songs; weights are drawn from the loop's seed."""
+    """The stage for a folder of songs; weights are drawn from the loop's seed.
+
+    Raises:
+        ValueError: steps for a synthesiser that is known in closed form.
+    """
     from songgen.train.dataset import SongStore
 
+    if settings.additive and loop.steps:
+        raise ValueError(
+            f"vae.loop.steps={loop.steps}: with vae.additive the autoencoder is known in closed form, and "
+            "its encoder hears nothing that steps could train: give vae.loop.steps=0, or vae.additive=false"
+        )
     torch.manual_seed(loop.seed)
     return VaeStage(SongStore(data), settings)
 

@@ -30,7 +30,7 @@ from songgen.train.loop import CHECKPOINT, LoopSettings, train
 from songgen.train.spectral_losses import MelDistance, MultiResolutionLoss, SpectralLoss
 from songgen.train.stem_crops import StemCrops
 from songgen.train.truth import FRAME_SAMPLES, SAMPLE_RATE
-from songgen.train.vae import VaeSettings, VaeStage, load_vae, scale_loss, trained_vae
+from songgen.train.vae import VaeSettings, VaeStage, load_vae, make_stage, scale_loss, trained_vae
 
 SETTINGS = VaeSettings(
     channels=4,
@@ -331,6 +331,13 @@ def test_the_synthesiser_needs_no_steps_and_gives_songs_back(tmp_path: Path) -> 
     vae = trained_vae(tmp_path)
     assert vae.config == additive.config()
     load_vae(tmp_path, ADDITIVE)
+
+
+def test_steps_that_could_train_nothing_of_the_synthesiser_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"vae\.loop\.steps=40: .* give vae\.loop\.steps=0, or vae\.additive=false"
+    ):
+        make_stage(tmp_path, tmp_path, ADDITIVE, LOOP)
 
 
 def test_latents_of_the_synthesiser_are_levels(tmp_path: Path) -> None:
