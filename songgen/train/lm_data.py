@@ -54,8 +54,8 @@ class Dropout:
         codes: share of the mixed codes read that are replaced by others of the song; sampling errs too.
         span: frames that are replaced at once, at most. Told without fault what was sung just now, the
             model goes on by itself and hardly looks at the lyrics; told something else for a while, it must.
-        beats: share of the beats in the mixed codes read that are not told. The model's own codes miss half
-            of them, as at any frame something else is likelier; so the band learns to keep time by itself.
+        beats: share of the beats in the mixed codes read that are not told. Codes that are sampled miss some,
+            as at any frame something else is likelier; so the band learns to keep time by itself.
         stem_codes: share of the vocal and bgm codes that are replaced one by one, more of which make the
             model look at the mixed ones.
         excerpt: batches of excerpts instead of whole songs.

@@ -40,7 +40,7 @@ METHODS = """\
 """
 
 NO_FAILURES = """\
-No aim was missed. How far generated songs are from true ones where there is no aim, the tables say."""
+No aim that was measured was missed. How far songs are from true ones elsewhere, the tables say."""
 
 REPRODUCE = """\
 ```sh
